@@ -1,0 +1,3 @@
+//! The tickwire fan-out engine.
+
+pub mod config;
