@@ -15,6 +15,7 @@ pub mod close;
 pub mod code;
 pub mod cursor;
 pub mod frame;
+pub mod json;
 pub mod pattern;
 pub mod price;
 pub mod reply;
