@@ -19,6 +19,7 @@ mod publish;
 mod publish_tick;
 mod reply;
 mod request;
+mod request_fields;
 mod request_text;
 mod tick;
 
