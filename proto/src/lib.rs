@@ -10,19 +10,19 @@
 
 #![forbid(unsafe_code)]
 
-pub mod backoff;
 pub mod claims;
 pub mod close;
 pub mod code;
 pub mod cursor;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod json;
 pub mod pattern;
 pub mod price;
 pub mod reply;
 pub mod request;
-pub mod sbe;
-pub mod session;
 pub mod symbol;
+mod text;
 pub mod tick;
 pub mod upgrade;
