@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod claims;
 pub mod close;
 pub mod code;
@@ -22,6 +23,8 @@ pub mod pattern;
 pub mod price;
 pub mod reply;
 pub mod request;
+pub mod sbe;
+pub mod session;
 pub mod symbol;
 mod text;
 pub mod tick;
