@@ -152,7 +152,8 @@ impl Placement {
         })
     }
 
-    fn settle(&self) {
+    /// Pins the calling thread, and lowers its priority where it yields.
+    pub fn settle(&self) {
         let mut set = CpuSet::new();
         set.set(self.core);
         if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {

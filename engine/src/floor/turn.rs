@@ -28,13 +28,17 @@ use crate::{
 /// The longest sleep without looking at the clock.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// Runs a floor on this thread until it has drained.
+/// Runs a floor on this thread until it has drained; calls `ready` once it can take connections.
 ///
 /// # Errors
 ///
 /// Where neither io_uring nor epoll can be set up, or the epoll set fails.
-pub fn run(setup: FloorSetup, driver: Driver) -> io::Result<()> {
-    threads::block_on(driver, async move { serve(Floor::new(setup)?).await })?
+pub fn run(setup: FloorSetup, driver: Driver, ready: impl FnOnce() + 'static) -> io::Result<()> {
+    threads::block_on(driver, async move {
+        let floor = Floor::new(setup)?;
+        ready();
+        serve(floor).await
+    })?
 }
 
 /// What the loop's tasks share.

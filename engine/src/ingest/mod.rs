@@ -17,5 +17,5 @@ mod settlement;
 mod thread;
 
 pub use lane::{Lane, LaneCounts};
-pub use sequencer::{Refusal, Sequencer, SequencerOptions, Settled, SourceId, Verdict};
+pub use sequencer::{Sequencer, SequencerCounts, SequencerOptions, SourceId};
 pub use thread::{IngestSetup, Letter, run};

@@ -8,7 +8,7 @@ use tickwire_proto::{
     code::ErrorCode,
     reply::GapReason,
     symbol::Symbol,
-    tick::{Channel, FeedState, IDENTITY_MAX, Identity, PublishedTick, Values},
+    tick::{Channel, FeedState, IDENTITY_MAX, PublishedTick, Values},
 };
 
 use super::arbitration::{Held, Holding};
@@ -45,7 +45,27 @@ struct SymbolState {
     epoch: u64,
     last: [Option<u64>; 2],
     holding: [Holding; 2],
+    /// The last gaps declared in each channel, to tell late copies from plain duplicates.
+    gaps: [GapMemory; 2],
     sources: SmallVec<[SourceId; 2]>,
+}
+
+/// The bounds of the last few gaps of a channel.
+#[derive(Debug, Default)]
+struct GapMemory {
+    gaps: [(u64, u64); 4],
+    next: usize,
+}
+
+impl GapMemory {
+    fn remember(&mut self, from: u64, to: u64) {
+        self.gaps[self.next] = (from, to);
+        self.next = (self.next + 1) % self.gaps.len();
+    }
+
+    fn contains(&self, seq: u64) -> bool {
+        self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&seq))
+    }
 }
 
 /// What became of a tick.
@@ -79,7 +99,7 @@ pub struct Settled {
     pub message: u64,
 }
 
-/// Counts for the metrics, taken with [`Sequencer::take_counts`].
+/// Counts for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SequencerCounts {
     /// Ticks placed.
@@ -147,12 +167,14 @@ impl Sequencer {
         };
         let expected = state.last[channel.index()].map_or(seq, |last| last + 1);
         if seq < expected {
+            self.counts.late += u64::from(state.gaps[channel.index()].contains(seq));
             self.counts.duplicates += 1;
             return Verdict::Duplicate;
         }
         if seq == expected {
             self.place(id, channel, seq, ts_ns, tick.values, wall_ns);
             self.place_successors(id, channel, wall_ns);
+            self.drop_from_waiting(id, channel);
             return Verdict::Accepted;
         }
         let deadline = now.after(self.options.arbitration_ms);
@@ -267,6 +289,7 @@ impl Sequencer {
             let state = &mut self.symbols[id.0 as usize];
             state.epoch = epoch;
             state.last = [None; 2];
+            state.gaps = <[GapMemory; 2]>::default();
         }
         self.symbols[id.0 as usize].numbering = Some(numbering);
         self.join(source, id, wall_ns);
@@ -333,11 +356,10 @@ impl Sequencer {
         loop {
             let state = &mut self.symbols[id.0 as usize];
             let Some(last) = state.last[channel.index()] else { return };
-            let Some(held) = state.holding[channel.index()].take_next(last + 1) else { break };
+            let Some(held) = state.holding[channel.index()].take_next(last + 1) else { return };
             self.settled.push(Settled { source: held.source, message: held.message });
             self.place(id, channel, last + 1, held.ts_ns, held.values, wall_ns);
         }
-        self.drop_from_waiting(id, channel);
     }
 
     /// Declares the first hole of a channel, and places what stands behind it.
@@ -346,19 +368,14 @@ impl Sequencer {
         let Some((seq, held)) = state.holding[channel.index()].take_first() else { return };
         let epoch = state.epoch;
         if let Some(last) = state.last[channel.index()].filter(|last| last + 1 < seq) {
+            state.gaps[channel.index()].remember(last + 1, seq - 1);
             self.counts.gaps += 1;
             let gap = Event::Gap { channel, from: last + 1, to: seq - 1, reason: GapReason::Source };
             self.push(id, epoch, wall_ns, gap);
         }
         self.settled.push(Settled { source: held.source, message: held.message });
         self.place(id, channel, seq, held.ts_ns, held.values, wall_ns);
-        loop {
-            let state = &mut self.symbols[id.0 as usize];
-            let Some(last) = state.last[channel.index()] else { return };
-            let Some(held) = state.holding[channel.index()].take_next(last + 1) else { return };
-            self.settled.push(Settled { source: held.source, message: held.message });
-            self.place(id, channel, last + 1, held.ts_ns, held.values, wall_ns);
-        }
+        self.place_successors(id, channel, wall_ns);
     }
 
     fn release_channel(&mut self, id: SymbolId, channel: Channel, wall_ns: u64) {
@@ -409,7 +426,6 @@ fn engine_epoch(state: &SymbolState, start_ms: u64, now_ms: u64) -> Result<u64, 
     Ok(epoch)
 }
 
-/// Whether an identity lies in the range of the wire.
-pub fn identity_is_valid(identity: Identity) -> bool {
-    [identity.epoch, identity.seq].iter().all(|part| (1..=IDENTITY_MAX).contains(part))
-}
+#[cfg(test)]
+#[path = "sequencer_tests.rs"]
+mod tests;
