@@ -1,3 +1,6 @@
 //! The tickwire fan-out engine.
 
+pub mod bell;
+pub mod clock;
 pub mod config;
+pub mod door;
