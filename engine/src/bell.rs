@@ -80,7 +80,7 @@ impl Listener {
     }
 }
 
-/// Waits for any descriptor to become readable, on io_uring as on epoll.
+/// Waits for any descriptor to become readable, on `io_uring` as on epoll.
 ///
 /// monoio offers readiness only on its sockets. A poll request does not care what kind of file
 /// it watches, so the descriptor is dressed as one.
@@ -107,6 +107,11 @@ impl Readiness {
     /// What is watched.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
+    }
+
+    /// Stops watching, and gives the descriptor back.
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
     }
 }
 
