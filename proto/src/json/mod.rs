@@ -1,4 +1,4 @@
-//! JSON: every message of `tickwire.v1.json`, both ways (`protocol.md`, "Client → engine" to
+//! JSON: every message of `tickwire.v1.json`, both ways (`proto/README.md`, "Client → engine" to
 //! "Publisher → engine").
 //!
 //! ```text

@@ -80,7 +80,7 @@ fn published_ticks_come_back_byte_for_byte() {
     for (file, line) in lines("published", ".jsonl") {
         let mut out = Vec::new();
         let message = parser.parse(line.as_bytes(), |_, tick| {
-            tick.unwrap().write_json(&mut out)
+            tick.unwrap().write_json(&mut out);
         });
         assert_eq!(message, Ok(Message::Ticks { count: 1 }), "{file}");
         assert_eq!(String::from_utf8(out).unwrap(), line, "{file}");
