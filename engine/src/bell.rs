@@ -28,7 +28,10 @@ impl Bell {
     /// A bell whose owner is awake.
     pub fn new() -> io::Result<Arc<Self>> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Arc::new(Self { asleep: AtomicBool::new(false), event }))
+        Ok(Arc::new(Self {
+            asleep: AtomicBool::new(false),
+            event,
+        }))
     }
 
     /// Wakes the owner if it sleeps. Call it after what it should see has been stored.
@@ -77,7 +80,7 @@ impl Listener {
     }
 }
 
-/// Waits for any descriptor to become readable, on io_uring as on epoll.
+/// Waits for any descriptor to become readable, on `io_uring` as on epoll.
 ///
 /// monoio offers readiness only on its sockets. A poll request does not care what kind of file
 /// it watches, so the descriptor is dressed as one.
@@ -90,7 +93,10 @@ impl Readiness {
     /// Watches `descriptor`, which stays open for as long as this lives.
     pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
         let watched = UnixStream::from(descriptor.try_clone()?);
-        Ok(Self { descriptor, watched: monoio::net::UnixStream::from_std(watched)? })
+        Ok(Self {
+            descriptor,
+            watched: monoio::net::UnixStream::from_std(watched)?,
+        })
     }
 
     /// Waits until a read would not block.
@@ -101,6 +107,11 @@ impl Readiness {
     /// What is watched.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
+    }
+
+    /// Stops watching, and gives the descriptor back.
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
     }
 }
 
@@ -113,7 +124,10 @@ pub struct Mailbox<T> {
 impl<T> Mailbox<T> {
     /// A mailbox of `capacity` letters that rings `bell`.
     pub fn new(capacity: usize, bell: Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { queue: ArrayQueue::new(capacity), bell })
+        Arc::new(Self {
+            queue: ArrayQueue::new(capacity),
+            bell,
+        })
     }
 
     /// Posts a letter, or hands it back where the box is full.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use monoio::{FusionDriver, LegacyDriver, RuntimeBuilder, time::sleep};
+use monoio::time::sleep;
 use rustix::{
     io::Errno,
     net::{SocketFlags, acceptfrom_with},
@@ -26,7 +26,7 @@ use super::{
     greeting::{self, Hall},
     limits::retry_after_s,
 };
-use crate::bell::Readiness;
+use crate::{bell::Readiness, threads};
 
 /// Connections accepted in one go, before those being shaken hands with get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -36,22 +36,12 @@ const TURN_BREAK: Duration = Duration::from_millis(1);
 /// How long to wait where the system has no descriptors or memory left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Which system interface the door's event loop uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Driver {
-    /// `io_uring` where the kernel allows it, else epoll.
-    #[default]
-    Auto,
-    /// epoll.
-    Epoll,
-}
-
 /// Runs the door on this thread until it is told to stop; tells `started` when it listens.
 pub(super) fn run(
     listener: TcpListener,
     parts: Parts,
     orders: Arc<Orders>,
-    started: &Sender<()>,
+    started: Sender<()>,
 ) -> io::Result<()> {
     let driver = parts.driver;
     let main = async move {
@@ -61,16 +51,7 @@ pub(super) fn run(
         let _ = started.send(());
         serve(listener, &hall).await
     };
-    match driver {
-        Driver::Auto => RuntimeBuilder::<FusionDriver>::new()
-            .enable_timer()
-            .build()?
-            .block_on(main),
-        Driver::Epoll => RuntimeBuilder::<LegacyDriver>::new()
-            .enable_timer()
-            .build()?
-            .block_on(main),
-    }
+    threads::block_on(driver, main)?
 }
 
 async fn serve(listener: Readiness, hall: &Rc<Hall>) -> io::Result<()> {

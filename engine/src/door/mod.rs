@@ -36,14 +36,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-pub use accept::Driver;
 pub use auth::{TokenError, Verifier};
 pub use desk::{AuthDesk, AuthRequest};
 pub use handover::{Admitted, Handover};
+pub use keys::KeyError;
 pub use metrics::Metrics;
 pub use users::ConnectionSlot;
 
-use crate::{bell::Bell, config::Config};
+use crate::{bell::Bell, config::Config, threads::Driver};
 
 /// What a door works with.
 pub struct Parts {
@@ -111,7 +111,7 @@ impl Door {
             .name("tickwire-door".to_owned())
             .spawn(move || {
                 on_thread();
-                accept::run(listener, parts, their_orders, &report)
+                accept::run(listener, parts, their_orders, report)
             })?;
         let mut door = Self {
             orders,

@@ -10,7 +10,6 @@ use tickwire_proto::{
 
 use super::{Floor, connection::Connection, encode, mark_dirty, outbox::Queued, rows::Account, rows::Subscriber};
 use crate::{
-    clock::wall_ns,
     tape::{Event, Position, ReadError, Record, SymbolId},
 };
 
@@ -205,7 +204,6 @@ impl Floor {
         };
         let lag_soft_ticks = self.config.lag_soft_ticks;
         let mut dropped = 0;
-        let mut conflated = 0;
         for &Subscriber { connection: index, channels, conflate } in &self.rows.row(record.symbol).subscribers {
             if !channels.contains(channel) {
                 continue;
@@ -214,7 +212,6 @@ impl Floor {
             if conflate {
                 let Some(conflation) = connection.conflated.get_mut(&record.symbol) else { continue };
                 let Some(tick) = conflation.take(tick, self.now) else {
-                    conflated += 1;
                     if let Some(due) = conflation.release_at() {
                         self.timers.arm(&mut connection.armed, due, index, connection.generation);
                     }
@@ -226,9 +223,8 @@ impl Floor {
             }
             mark_dirty(&mut self.dirty, connection, index);
         }
-        self.metrics.held_ticks.inc_by(conflated);
         self.metrics.dropped_ticks.inc_by(dropped);
-        self.metrics.ingest_to_floor.observe(wall_ns().saturating_sub(record.admitted_ns) as f64 / 1e9);
+        self.turn_admitted_ns.push(record.admitted_ns);
     }
 }
 

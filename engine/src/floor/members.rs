@@ -47,7 +47,7 @@ impl Floor {
         self.remove_member(index, symbol);
     }
 
-    fn remove_member(&mut self, index: u32, symbol: SymbolId) {
+    pub(super) fn remove_member(&mut self, index: u32, symbol: SymbolId) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
         let Some(at) = connection.members.remove(&symbol) else { return };
         self.metrics.subscriptions.dec();

@@ -101,7 +101,7 @@ pub struct FloorSetup {
     /// Its own desk.
     pub desk: Arc<FloorDesk>,
     /// Verifies in-band tokens.
-    pub auth: Arc<AuthDesk>,
+    pub auth: AuthDesk,
     /// Its counters.
     pub metrics: FloorMetrics,
 }
@@ -112,7 +112,7 @@ struct Floor {
     config: Arc<Config>,
     tape: Arc<Tape>,
     desk: Arc<FloorDesk>,
-    auth: Arc<AuthDesk>,
+    auth: AuthDesk,
     metrics: FloorMetrics,
     clock: Clock,
     /// The clock at the begin of the turn.
@@ -139,6 +139,8 @@ struct Floor {
     /// Connections with something to send.
     dirty: Vec<u32>,
     moved: Vec<u32>,
+    /// When the ticks of this turn were admitted.
+    turn_admitted_ns: Vec<u64>,
     readable: Vec<(u32, u32)>,
     draining: bool,
 }
@@ -171,6 +173,7 @@ impl Floor {
             timers: Timers::default(),
             dirty: Vec::new(),
             moved: Vec::new(),
+            turn_admitted_ns: Vec::new(),
             readable: Vec::new(),
             draining: false,
         })

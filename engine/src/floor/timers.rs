@@ -35,6 +35,11 @@ impl Timers {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
+    /// How many entries there are, those overtaken by earlier ones included.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// When the next entry is due.
     pub fn next(&self) -> Option<Millis> {
         self.heap.peek().map(|Reverse((deadline, ..))| *deadline)

@@ -21,6 +21,7 @@ use monoio::time::Sleep;
 use super::{Floor, FloorSetup};
 use crate::{
     bell::{Bell, Listener, Readiness},
+    clock::wall_ns,
     config::Idle,
     threads::{self, Driver},
 };
@@ -144,6 +145,21 @@ impl Floor {
             return Ok(Turn::Over);
         }
         Ok(if worked { Turn::Busy } else { Turn::Idle })
+    }
+
+    /// Brings the gauges up to date, and tells how long this turn's ticks took to be sent.
+    fn observe_turn(&mut self) {
+        if !self.turn_admitted_ns.is_empty() {
+            let now_ns = wall_ns();
+            for admitted_ns in self.turn_admitted_ns.drain(..) {
+                let seconds = now_ns.saturating_sub(admitted_ns) as f64 / 1e9;
+                self.metrics.ingest_to_send.observe(seconds);
+            }
+        }
+        self.metrics.mailbox.set(self.desk.mailbox.len() as i64);
+        self.metrics.joins.set(self.joins.len() as i64);
+        self.metrics.runnable_joins.set(self.runnable.len() as i64);
+        self.metrics.timers.set(self.timers.len() as i64);
     }
 
     fn may_park(&self, idle_since: Instant) -> bool {

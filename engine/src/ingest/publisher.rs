@@ -179,18 +179,18 @@ async fn converse(shared: &Shared, source: SourceId, desk: &Desk, admitted: Admi
             Step::End => return Ok(CloseReason::Normal),
         }
         let wait = shared.clock.until(publisher.deadline());
-        let ready = monoio::select! {
-            ready = stream.readable(false) => { ready?; Ready::Bytes }
-            () = desk.noted() => Ready::Notes,
-            () = monoio::time::sleep(wait) => Ready::Time,
+        let woken = monoio::select! {
+            ready = stream.readable(false) => ready.map(|()| Woken::Bytes)?,
+            () = desk.noted() => Woken::Notes,
+            () = monoio::time::sleep(wait) => Woken::Time,
         };
-        step = match ready {
-            Ready::Bytes => match publisher.read(&view)? {
+        step = match woken {
+            Woken::Bytes => match publisher.read(&view)? {
                 Some(step) => step,
                 None => return Ok(CloseReason::PeerGone),
             },
-            Ready::Notes => publisher.take_notes(desk),
-            Ready::Time => Step::Go,
+            Woken::Notes => publisher.take_notes(desk),
+            Woken::Time => Step::Go,
         };
         if let Step::Go = step {
             step = publisher.run_deadlines();
@@ -204,7 +204,8 @@ async fn converse(shared: &Shared, source: SourceId, desk: &Desk, admitted: Admi
     Ok(reason)
 }
 
-enum Ready {
+/// What ended a wait.
+enum Woken {
     Bytes,
     Notes,
     Time,

@@ -5,3 +5,4 @@
 // Loom and Miri cannot map memory; there the tape lives on the heap.
 #[cfg(not(any(tickwire_loom, miri)))]
 pub mod map;
+pub mod socket;
