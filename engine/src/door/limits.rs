@@ -23,7 +23,7 @@ use crate::config::Config;
 const RETRY_SPREAD_S: u64 = 4;
 
 /// `Retry-After` in seconds for a wait of at least `wait`: the next whole second, at least 1, and
-/// up to [`RETRY_SPREAD_S`] more by chance.
+/// up to `RETRY_SPREAD_S` more by chance.
 pub fn retry_after_s(wait: Duration) -> u64 {
     let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     whole.max(1) + rand::random_range(0..=RETRY_SPREAD_S)

@@ -10,7 +10,7 @@
 //! A storm of reconnects ends here: no floor sees a connection before its token is verified, and
 //! who is turned away costs one `write`. The door is one thread with its own event loop, and every
 //! table and queue in it is bounded (`half_open_max`, `per_ip_table_max`, `connections_max`,
-//! `auth_queue_max`, [`greeting::LINGERING_MAX`]).
+//! `auth_queue_max`, `greeting::LINGERING_MAX`).
 
 pub mod accept;
 pub mod answer;
