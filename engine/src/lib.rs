@@ -1,3 +1,4 @@
 //! The tickwire fan-out engine.
 
+pub mod client;
 pub mod config;
