@@ -10,7 +10,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod backoff;
 pub mod claims;
 pub mod close;
 pub mod code;
@@ -21,8 +20,7 @@ pub mod pattern;
 pub mod price;
 pub mod reply;
 pub mod request;
-pub mod sbe;
-pub mod session;
 pub mod symbol;
+mod text;
 pub mod tick;
 pub mod upgrade;

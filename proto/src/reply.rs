@@ -259,6 +259,11 @@ impl GapReason {
             Self::Bridge => "bridge",
         }
     }
+
+    /// The reverse of [`GapReason::as_str`].
+    pub fn from_wire(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
 }
 
 /// A refused request, or a refused tick.

@@ -1,10 +1,13 @@
 //! What clients and publishers ask of the engine.
 
+use std::collections::HashSet;
+
 use crate::{
     code::ErrorCode,
     cursor::Cursor,
     pattern::Selector,
     symbol::Symbol,
+    text,
     tick::Channels,
 };
 
@@ -64,6 +67,24 @@ pub struct Selection {
     pub rejected: Vec<Rejected>,
 }
 
+/// The longest text of a refused entry that is sent back, in bytes.
+pub const REJECTED_BYTES_MAX: usize = 64;
+
+impl<'a> FromIterator<&'a str> for Selection {
+    fn from_iter<T: IntoIterator<Item = &'a str>>(texts: T) -> Self {
+        let mut selection = Self::default();
+        // A message holds thousands of entries; looking for repeats in a list would be quadratic.
+        let mut seen = HashSet::new();
+        for text in texts.into_iter().filter(|text| seen.insert(*text)) {
+            match Selector::parse(text) {
+                Ok(selector) => selection.selectors.push(selector),
+                Err(_) => selection.rejected.push(Rejected::new(text, ErrorCode::BadSymbol)),
+            }
+        }
+        selection
+    }
+}
+
 /// An entry of a request that was refused, by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
@@ -71,6 +92,13 @@ pub struct Rejected {
     pub symbol: String,
     /// Why.
     pub code: ErrorCode,
+}
+
+impl Rejected {
+    /// Keeps at most [`REJECTED_BYTES_MAX`] bytes of `text`, whole characters only.
+    pub fn new(text: &str, code: ErrorCode) -> Self {
+        Self { symbol: text::prefix(text, REJECTED_BYTES_MAX).to_owned(), code }
+    }
 }
 
 /// `subscribe`: also made from the query of an upgrade.

@@ -30,6 +30,11 @@ impl Channel {
         }
     }
 
+    /// The reverse of [`Channel::as_str`].
+    pub fn from_wire(text: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|channel| channel.as_str() == text)
+    }
+
     /// 0 for trades, 1 for quotes: SBE's number, and the index into per-channel arrays.
     pub fn index(self) -> usize {
         self as usize
@@ -92,6 +97,11 @@ impl Side {
             Self::Sell => "sell",
         }
     }
+
+    /// The reverse of [`Side::as_str`].
+    pub fn from_wire(text: &str) -> Option<Self> {
+        [Self::Buy, Self::Sell].into_iter().find(|side| side.as_str() == text)
+    }
 }
 
 /// Whether a symbol has a live source.
@@ -111,6 +121,11 @@ impl FeedState {
             Self::Stale => "stale",
             Self::Live => "live",
         }
+    }
+
+    /// The reverse of [`FeedState::as_str`].
+    pub fn from_wire(text: &str) -> Option<Self> {
+        [Self::Stale, Self::Live].into_iter().find(|state| state.as_str() == text)
     }
 }
 
