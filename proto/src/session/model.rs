@@ -1,0 +1,1 @@
+//! A model of the engine for the session's tests.
