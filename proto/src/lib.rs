@@ -21,6 +21,7 @@ pub mod pattern;
 pub mod price;
 pub mod reply;
 pub mod request;
+pub mod sbe;
 pub mod session;
 pub mod symbol;
 mod text;
