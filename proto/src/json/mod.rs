@@ -1,4 +1,4 @@
-//! JSON: every message of `tickwire.v1.json`, both ways (`protocol.md`, "Client → engine" to
+//! JSON: every message of `tickwire.v1.json`, both ways (`proto/README.md`, "Client → engine" to
 //! "Publisher → engine").
 //!
 //! ```text
@@ -19,6 +19,7 @@ mod publish;
 mod publish_tick;
 mod reply;
 mod request;
+mod request_fields;
 mod request_text;
 mod tick;
 

@@ -1,20 +1,14 @@
 //! Requests, read from text that anybody may have written.
 
-use std::ops::RangeInclusive;
-
 use serde_json::{Map, Value};
 
+use super::request_fields::{Fields, Refusable, Refusal, bad_request, shortened};
 use crate::{
     code::ErrorCode,
-    cursor::Cursor,
     request::{
-        Declaration, INTERVAL_MS, INTERVAL_MS_DEFAULT, MAX_DELAY_MS_MAX, Mode, Op, Point,
-        REJECTED_BYTES_MAX, REQUEST_ID_MAX, Replay, Request, RequestError, Selection, Since,
-        Subscribe,
+        Declaration, MAX_DELAY_MS_MAX, Op, REQUEST_ID_MAX, Replay, Request, RequestError, Subscribe,
     },
-    symbol::Symbol,
-    text,
-    tick::{Channel, Channels, IDENTITY_MAX},
+    tick::IDENTITY_MAX,
     upgrade::Endpoint,
 };
 
@@ -40,21 +34,6 @@ impl Request {
             .map_err(refused(None))?;
         let op = op(&fields, id, endpoint).map_err(refused(id))?;
         Ok(Self { id, op })
-    }
-}
-
-/// A [`RequestError`] that does not know the id yet.
-struct Refusal {
-    code: ErrorCode,
-    message: String,
-}
-
-type Refusable<T> = Result<T, Refusal>;
-
-fn bad_request(message: impl Into<String>) -> Refusal {
-    Refusal {
-        code: ErrorCode::BadRequest,
-        message: message.into(),
     }
 }
 
@@ -165,171 +144,15 @@ fn declaration(value: &Value) -> Refusable<Declaration> {
     })
 }
 
-/// The fields of an object, named in refusals with what they stand in.
-struct Fields<'a> {
-    map: &'a Map<String, Value>,
-    within: &'a str,
-}
-
-impl<'a> Fields<'a> {
-    fn name(&self, name: &str) -> String {
-        if self.within.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.within)
-        }
-    }
-
-    fn missing(&self, name: &str) -> Refusal {
-        bad_request(format!("{} is missing", self.name(name)))
-    }
-
-    /// Refuses every field that is not in `names`, before any value is looked at: a misspelt name
-    /// should be told rather than that the right one is missing.
-    fn only(&self, names: &[&str]) -> Refusable<()> {
-        match self.map.keys().find(|key| !names.contains(&key.as_str())) {
-            None => Ok(()),
-            Some(key) => Err(Refusal {
-                code: ErrorCode::UnknownField,
-                message: format!("unknown field {:?}", self.name(shortened(key))),
-            }),
-        }
-    }
-
-    /// Reads a field that may be absent; `expected` completes the sentence "the field is …".
-    fn read<T>(
-        &self,
-        name: &str,
-        expected: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Refusable<Option<T>> {
-        let refusal = || bad_request(format!("{} is {expected}", self.name(name)));
-        self.map
-            .get(name)
-            .map(|value| read(value).ok_or_else(refusal))
-            .transpose()
-    }
-
-    fn text(&self, name: &str) -> Refusable<Option<&'a str>> {
-        self.read(name, "a string", Value::as_str)
-    }
-
-    fn integer(&self, name: &str, range: RangeInclusive<u64>) -> Refusable<Option<u64>> {
-        let expected = format!("an integer {}…{}", range.start(), range.end());
-        self.read(name, &expected, |value| {
-            value.as_u64().filter(|number| range.contains(number))
-        })
-    }
-
-    fn small(&self, name: &str, range: RangeInclusive<u32>) -> Refusable<Option<u32>> {
-        let (least, most) = range.into_inner();
-        let number = self.integer(name, least.into()..=most.into())?;
-        Ok(number.map(|number| number as u32))
-    }
-
-    fn filled_array(&self, name: &str) -> Refusable<&'a [Value]> {
-        let filled = |value: &'a Value| {
-            value
-                .as_array()
-                .map(Vec::as_slice)
-                .filter(|array| !array.is_empty())
-        };
-        self.read(name, "an array with at least one entry", filled)?
-            .ok_or_else(|| self.missing(name))
-    }
-
-    fn selection(&self) -> Refusable<Selection> {
-        let entries = self.filled_array("symbols")?;
-        entries
-            .iter()
-            .map(Value::as_str)
-            .collect::<Option<Selection>>()
-            .ok_or_else(|| bad_request("symbols is an array of strings"))
-    }
-
-    fn channels(&self) -> Refusable<Channels> {
-        let expected = "an array of \"trade\" and \"quote\", with at least one of them";
-        let read = |value: &Value| {
-            let channels = value
-                .as_array()?
-                .iter()
-                .try_fold(Channels::NONE, |channels, name| {
-                    Some(channels.with(Channel::from_wire(name.as_str()?)?))
-                })?;
-            (!channels.is_empty()).then_some(channels)
-        };
-        Ok(self
-            .read("channels", expected, read)?
-            .unwrap_or(Channels::BOTH))
-    }
-
-    fn mode(&self) -> Refusable<Mode> {
-        let interval_ms = self.small("interval_ms", INTERVAL_MS)?;
-        match (self.text("mode")?.unwrap_or("stream"), interval_ms) {
-            ("stream", None) => Ok(Mode::Stream),
-            ("stream", Some(_)) => Err(bad_request("interval_ms is only for mode \"conflate\"")),
-            ("conflate", interval_ms) => Ok(Mode::Conflate {
-                interval_ms: interval_ms.unwrap_or(INTERVAL_MS_DEFAULT),
-            }),
-            _ => Err(bad_request("mode is \"stream\" or \"conflate\"")),
-        }
-    }
-
-    fn since(&self) -> Refusable<Option<Since>> {
-        let Some(map) = self.read("since", "an object", Value::as_object)? else {
-            return Ok(None);
-        };
-        let mut since = Since::default();
-        for (key, value) in map {
-            match value {
-                Value::String(cursor) if key == "cursor" => {
-                    since.cursor = Some(Cursor::parse(cursor).map_err(|error| Refusal {
-                        code: ErrorCode::BadCursor,
-                        message: format!("since.cursor: {error}"),
-                    })?);
-                }
-                _ => since.points.push((since_symbol(key)?, point(key, value)?)),
-            }
-        }
-        Ok(Some(since))
-    }
-}
-
-fn since_symbol(key: &str) -> Refusable<Symbol> {
-    Symbol::parse(key).map_err(|error| Refusal {
-        code: ErrorCode::BadSymbol,
-        message: format!("since names {:?}: {error}", shortened(key)),
-    })
-}
-
-fn point(symbol: &str, value: &Value) -> Refusable<Point> {
-    let map = value.as_object().ok_or_else(|| {
-        bad_request(format!(
-            "since.{symbol} is an object with epoch, trade and quote"
-        ))
-    })?;
-    let fields = Fields {
-        map,
-        within: symbol,
-    };
-    fields.only(&["epoch", "trade", "quote"])?;
-    Ok(Point {
-        epoch: fields
-            .integer("epoch", 1..=IDENTITY_MAX)?
-            .ok_or_else(|| fields.missing("epoch"))?,
-        trade: fields.integer("trade", 0..=IDENTITY_MAX)?,
-        quote: fields.integer("quote", 0..=IDENTITY_MAX)?,
-    })
-}
-
-fn shortened(foreign: &str) -> &str {
-    text::prefix(foreign, REJECTED_BYTES_MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{pattern::Selector, request::Rejected};
+    use crate::{
+        cursor::Cursor,
+        pattern::Selector,
+        request::{Mode, Point, Rejected, Selection, Since},
+        tick::{Channel, Channels},
+    };
 
     const CURSOR: Cursor = Cursor {
         tape: 1,
