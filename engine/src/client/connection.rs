@@ -197,7 +197,7 @@ impl Connection {
             match self.socket.read() {
                 Ok(tungstenite::Message::Text(text)) => self.inbox.push_back(Message::Text(text)),
                 Ok(tungstenite::Message::Binary(bytes)) => {
-                    self.inbox.push_back(Message::Binary(bytes))
+                    self.inbox.push_back(Message::Binary(bytes));
                 }
                 Ok(tungstenite::Message::Close(frame)) => {
                     // The answer to the close frame is queued; the peer may be gone already.

@@ -24,7 +24,7 @@ pub enum ConnectError {
     #[error("the token is not a text that fits a header")]
     BadToken,
     /// The host has no address, or nobody listens there, or it fell silent.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}")]
     Io {
         /// Host and port.
         address: String,
@@ -98,7 +98,7 @@ pub enum Lost {
     #[error("the server takes nothing any more")]
     Stalled,
     /// The connection broke without a close frame.
-    #[error("connection lost: {0}")]
+    #[error("connection lost")]
     Io(#[from] io::Error),
     /// The server violated RFC 6455.
     #[error("connection lost: {0}")]

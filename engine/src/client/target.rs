@@ -49,7 +49,7 @@ impl Target {
         Ok(Self(uri))
     }
 
-    /// The same target, with `path` where the URL has none but `/`.
+    /// The same target, with `path` where the URL has none but `/`; unchanged where `path` is none.
     #[must_use]
     pub fn or_path(self, path: &'static str) -> Self {
         if self.0.path() != "/" {
@@ -59,12 +59,9 @@ impl Target {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),
         };
-        let mut parts = self.0.into_parts();
+        let mut parts = self.0.clone().into_parts();
         parts.path_and_query = path_and_query.parse().ok();
-        Self(
-            Uri::from_parts(parts)
-                .expect("a path with a slash in front and a checked query are a URI's"),
-        )
+        Uri::from_parts(parts).map_or(self, Self)
     }
 
     pub(super) fn uri(&self) -> &Uri {

@@ -49,7 +49,7 @@ pub struct Setting {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the config file {}: {source}", path.display())]
+    #[error("cannot read the config file {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -142,8 +142,12 @@ pub fn keys() -> Vec<String> {
 }
 
 /// The settings as TOML, in the order of [`Config`]; keys without a value are left out.
-pub fn to_toml(config: &Config) -> String {
-    toml::to_string(config).expect("flat keys of plain types are always TOML")
+///
+/// # Errors
+///
+/// For a path that is not UTF-8, which no source but code can bring in.
+pub fn to_toml(config: &Config) -> Result<String, toml::ser::Error> {
+    toml::to_string(config)
 }
 
 fn defaults() -> Dict {
@@ -200,8 +204,9 @@ fn bad_value(error: &figment::Error, origins: &[(String, String)]) -> ConfigErro
     let key = error.path.last().cloned().unwrap_or_default();
     let origin = origins.iter().rev().find(|(own, _)| *own == key);
     let message = match &error.kind {
-        Kind::InvalidType(found, expected) => format!("is {found}, expected {expected}"),
-        Kind::InvalidValue(found, expected) => format!("is {found}, expected {expected}"),
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!("is {found}, expected {expected}")
+        }
         Kind::UnknownVariant(found, expected) => {
             format!("is {found:?}, expected one of {}", expected.join(", "))
         }

@@ -119,19 +119,14 @@ const KNOWN: [(&str, i64, Kind); 50] = [
 
 /// The listing of a rank, from 0; past the known names they are simulated equities.
 pub(super) fn listing(rank: usize) -> Listing {
-    let simulated;
-    let (name, open, kind) = match KNOWN.get(rank) {
-        Some(&(name, open, kind)) => (name, open, kind),
-        None => {
-            simulated = format!("SIM{:05}", rank + 1);
-            // Prices from 5.00 up, spread over the range by the golden ratio's multiples.
-            (
-                simulated.as_str(),
-                500 + (rank as i64 * 61_803) % 40_000,
-                EQUITY,
-            )
-        }
-    };
+    let known = KNOWN
+        .get(rank)
+        .map(|&(name, open, kind)| (name.to_owned(), open, kind));
+    let (name, open, kind) = known.unwrap_or_else(|| {
+        // Prices from 5.00 up, spread over the range by the golden ratio's multiples.
+        let open = 500 + (rank as i64 * 61_803) % 40_000;
+        (format!("SIM{:05}", rank + 1), open, EQUITY)
+    });
     let Kind {
         price_exponent,
         spread,
@@ -139,7 +134,7 @@ pub(super) fn listing(rank: usize) -> Listing {
         size_exponent,
     } = kind;
     let symbol =
-        Symbol::parse(name).expect("the names above are symbols, and so is SIM with a number");
+        Symbol::parse(&name).expect("the names above are symbols, and so is SIM with a number");
     Listing {
         symbol,
         open,
