@@ -21,12 +21,14 @@
 
 pub mod admin;
 mod bell;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod door;
 mod engine;
 mod floor;
 pub mod ingest;
+pub mod market;
 pub mod metrics;
 mod peer;
 mod placement;

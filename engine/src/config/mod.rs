@@ -2,6 +2,15 @@
 //!
 //! Keys are flat. A key, its environment variable (`TICKWIRE_` and the key in capitals), its
 //! flag, where it has one, and its metric share one name.
+//!
+//! `load` puts the sources together, `check` refuses what is out of range, and
+//! `engine/tickwire.sample.toml` shows every key with its default.
+
+mod check;
+mod load;
+
+pub use check::{Conflict, Invalid, OutOfRange, validate};
+pub use load::{ConfigError, Setting, Sources, keys, to_toml};
 
 use std::{net::SocketAddr, path::PathBuf};
 

@@ -1,0 +1,108 @@
+//! The command line: one module a command, and what they share.
+
+mod format;
+mod publish;
+mod stop;
+mod subscribe;
+mod token;
+mod token_source;
+
+use std::{error::Error, fmt, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// A high-frequency tick fan-out engine over WebSocket.
+#[derive(Debug, Parser)]
+#[command(name = "tickwire", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a token (HS256), for tests and for services that share the secret.
+    Token(token::Args),
+    /// Publish ticks from a CSV file or a synthetic market.
+    Publish(publish::Args),
+    /// Subscribe and print what comes, one JSON object a line.
+    Subscribe(subscribe::Args),
+}
+
+/// The command line asks for something that cannot be; exit code 2, like clap's own errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+/// An error with its causes, in one line.
+struct Chain<'a>(&'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command; 0 is fine, 1 a failure, 2 wrong usage.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Token(args) => token::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Subscribe(args) => subscribe::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tickwire: {error:#}");
+            if error.is::<UsageError>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn publish_takes_a_file_or_a_synthetic_market_but_not_both() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("tickwire publish --url ws://a --file f --speed 10 --repeat 2").is_ok());
+        assert!(parse("tickwire publish --url ws://a --synthetic --symbols 500 --rate 50000 --duration 60s").is_ok());
+        assert!(parse("tickwire publish --url ws://a").is_err());
+        assert!(parse("tickwire publish --url ws://a --file f --synthetic").is_err());
+        assert!(parse("tickwire publish --url ws://a --file f --speed 0").is_err());
+        assert!(parse("tickwire publish --url ws://a --synthetic --speed max").is_err());
+    }
+
+    #[test]
+    fn subscribe_needs_an_interval_only_to_conflate() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        let base = "tickwire subscribe --url ws://a --symbols BTC-*,AAPL";
+        assert!(parse(base).is_ok());
+        assert!(
+            parse(&format!(
+                "{base} --mode conflate --interval-ms 500 --channels trade"
+            ))
+            .is_ok()
+        );
+        assert!(parse(&format!("{base} --mode conflate --interval-ms 5")).is_err());
+        assert!(parse("tickwire subscribe --url ws://a --symbols A*B").is_err());
+    }
+}
