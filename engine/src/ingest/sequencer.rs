@@ -425,7 +425,3 @@ fn engine_epoch(state: &SymbolState, start_ms: u64, now_ms: u64) -> Result<u64, 
     }
     Ok(epoch)
 }
-
-#[cfg(test)]
-#[path = "sequencer_tests.rs"]
-mod tests;
