@@ -34,15 +34,20 @@ enum Command {
 #[error("{0}")]
 struct UsageError(String);
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line, but for causes that the error's own text ends with.
 struct Chain<'a>(&'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            said = text;
             cause = error.source();
         }
         Ok(())
@@ -59,7 +64,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tickwire: {error:#}");
+            eprintln!("tickwire: {}", Chain(error.as_ref()));
             if error.is::<UsageError>() {
                 ExitCode::from(2)
             } else {
