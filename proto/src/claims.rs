@@ -129,6 +129,11 @@ impl Entitlement {
         Self::new(texts.iter().filter_map(|text| Selector::parse(text).ok()))
     }
 
+    /// Whether it allows nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `symbol` is in the set.
     pub fn allows(&self, symbol: &Symbol) -> bool {
         self.0.iter().any(|selector| selector.matches(symbol))

@@ -21,7 +21,7 @@ impl Request {
     /// JSON object or nested deeper than 128 levels, `unknown_op` also for an op of the other
     /// endpoint, `unknown_field`, `bad_cursor`, `bad_symbol` for a name in `since` that is none, and
     /// `bad_request` for the rest. An entry of `symbols` that is no symbol is no error of the
-    /// request: it ends up in [`Selection::rejected`].
+    /// request: it ends up in [`crate::request::Selection::rejected`].
     pub fn from_json(text: &str, endpoint: Endpoint) -> Result<Self, RequestError> {
         let refused = |id| move |Refusal { code, message }| RequestError { id, code, message };
         let map = object(text).map_err(refused(None))?;

@@ -1,0 +1,305 @@
+//! One connection between accept and handover, or between accept and its refusal.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::{SocketAddr, TcpStream},
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use monoio::time::timeout;
+use rustix::{
+    io::{Errno, read},
+    net::{SendFlags, Shutdown, send, shutdown},
+};
+use socket2::SockRef;
+
+use super::{
+    AuthDesk, Orders, Parts,
+    answer::Refusal,
+    auth::Verifier,
+    closing::Closing,
+    handover::{Admitted, Handover},
+    handshake::{Admission, Rules, Verdict, judge},
+    limits::{PerIp, Place, Places, retry_after_s},
+    metrics::Metrics,
+    users::Users,
+};
+use crate::{bell::Readiness, clock, config::Config};
+
+/// Refused connections that are kept until the peer has read the answer; above, they are closed
+/// at once, and a slow peer may see a reset instead.
+pub const LINGERING_MAX: usize = 1_024;
+/// How long a refused peer has to read its answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much a refused peer may still send meanwhile.
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// How much is read behind a head; the rest stays in the socket for whoever takes it over.
+const EARLY_BYTES_MAX: usize = 4_096;
+/// Size of the read buffer that all connections share.
+const SCRATCH_BYTES: usize = 16 * 1024;
+
+/// What all connections at the door share; it never leaves the door's thread.
+pub(super) struct Hall {
+    pub(super) orders: Arc<Orders>,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) desk: AuthDesk,
+    pub(super) metrics: Metrics,
+    pub(super) per_ip: PerIp,
+    pub(super) half_open: Places,
+    pub(super) connections: Places,
+    pub(super) reload_interval: Duration,
+    pub(super) closing: Closing,
+    lingering: Places,
+    handover: Arc<dyn Handover>,
+    users: Arc<Users>,
+    config: Arc<Config>,
+    last_number: Cell<u64>,
+    scratch: RefCell<Box<[u8]>>,
+}
+
+impl Hall {
+    pub(super) fn new(parts: Parts, orders: Arc<Orders>) -> Self {
+        let Parts {
+            config,
+            verifier,
+            desk,
+            handover,
+            metrics,
+            driver: _,
+        } = parts;
+        Self {
+            per_ip: PerIp::new(&config),
+            half_open: Places::new(config.half_open_max, metrics.half_open.clone()),
+            connections: Places::new(config.connections_max, metrics.connections.clone()),
+            lingering: Places::new(LINGERING_MAX, metrics.lingering.clone()),
+            reload_interval: Duration::from_millis(config.jwt_reload_ms.max(1)),
+            closing: Closing::default(),
+            users: Arc::default(),
+            // Random, so that the sessions of two runs do not look alike in logs; without the top
+            // bit, so that counting never wraps.
+            last_number: Cell::new(rand::random::<u64>() >> 1),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            orders,
+            verifier,
+            desk,
+            metrics,
+            handover,
+            config,
+        }
+    }
+
+    /// Whether a connection is still being shaken hands with, or reading why it was refused.
+    pub(super) fn busy(&self) -> bool {
+        self.metrics.half_open.get() > 0 || self.metrics.lingering.get() > 0
+    }
+
+    /// Whether something was ordered from outside that the door has not acted on.
+    pub(super) fn unheard_orders(&self) -> bool {
+        self.orders.stopped() || self.orders.draining() && !self.closing.has_begun()
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_number.set(self.last_number.get() + 1);
+        self.last_number.get()
+    }
+
+    fn draining() -> Refusal {
+        Refusal::Draining {
+            retry_after_s: retry_after_s(Duration::ZERO),
+        }
+    }
+
+    fn at_capacity() -> Refusal {
+        Refusal::AtCapacity {
+            retry_after_s: retry_after_s(Duration::ZERO),
+        }
+    }
+
+    /// Hands a connection over, or says why not and gives its socket back.
+    fn admit(&self, half_open: HalfOpen, admission: Admission) -> Result<(), (OwnedFd, Refusal)> {
+        let HalfOpen {
+            watch,
+            peer,
+            mut received,
+        } = half_open;
+        let socket = watch.into_descriptor();
+        if self.orders.draining() {
+            return Err((socket, Self::draining()));
+        }
+        let Some(place) = self.connections.take() else {
+            return Err((socket, Self::at_capacity()));
+        };
+        // Drawn at admission, so that sessions count in its order.
+        let session = self.next_number();
+        let sub = admission.grant.sub.clone();
+        let most = admission.grant.max_connections;
+        let admitted = Admitted {
+            socket: self.tuned(socket),
+            response: admission.response,
+            early: received.split_off(admission.head_bytes),
+            endpoint: admission.endpoint,
+            subprotocol: admission.subprotocol,
+            subscribe: admission.subscribe,
+            max_delay_ms: admission.max_delay_ms,
+            peer,
+            session,
+            slot: self.users.enter(&sub, session, place),
+            grant: admission.grant,
+        };
+        if let Err(admitted) = self.handover.hand_over(admitted) {
+            return Err((admitted.socket.into(), Self::at_capacity()));
+        }
+        self.metrics.admitted();
+        let excess = most.map_or_else(Vec::new, |most| self.users.strike_excess(&sub, most));
+        for session in excess {
+            self.handover.replace(session);
+        }
+        Ok(())
+    }
+
+    /// Sets what a connection needs that will carry ticks.
+    fn tuned(&self, socket: OwnedFd) -> TcpStream {
+        let socket = TcpStream::from(socket);
+        let options = SockRef::from(&socket);
+        // These fail only on a socket whose peer is gone, which its first write will tell.
+        let _ = options.set_tcp_nodelay(true);
+        let _ = options.set_tcp_notsent_lowat(self.config.notsent_lowat_bytes);
+        // For peers that vanish. It also counts while a peer's window stays shut, so it must come
+        // after `stall_s`, which closes those with a reason that they can read.
+        let silence_s = self.config.stall_s.saturating_add(self.config.pong_wait_s);
+        let _ = options.set_tcp_user_timeout(Some(Duration::from_secs(silence_s)));
+        socket
+    }
+
+    /// Reads at most `room` bytes of what has arrived; `None` where nothing has yet.
+    fn read_some<T>(
+        &self,
+        socket: impl AsFd,
+        room: usize,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> io::Result<Option<T>> {
+        let mut scratch = self.scratch.borrow_mut();
+        let room = room.min(scratch.len());
+        match read(socket, &mut scratch[..room]) {
+            Ok(bytes) => Ok(Some(take(&scratch[..bytes]))),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A connection whose request is not complete.
+struct HalfOpen {
+    watch: Readiness,
+    peer: SocketAddr,
+    received: Vec<u8>,
+}
+
+/// Reads a request, judges it, and hands the connection over or turns it away.
+pub(super) async fn greet(hall: Rc<Hall>, socket: OwnedFd, peer: SocketAddr, place: Place) {
+    let Ok(watch) = Readiness::new(socket) else {
+        // Out of descriptors: what would be the answer's socket is gone with it.
+        return hall.metrics.accept_errors.inc();
+    };
+    let mut half_open = HalfOpen {
+        watch,
+        peer,
+        received: Vec::new(),
+    };
+    let deadline = Duration::from_millis(hall.config.head_timeout_ms);
+    let verdict = monoio::select! {
+        verdict = timeout(deadline, half_open.verdict(&hall)) => verdict,
+        () = hall.closing.begun(hall.next_number()) => Ok(Ok(Verdict::Refuse(Hall::draining()))),
+    };
+    let (socket, refusal) = match verdict {
+        Ok(Ok(Verdict::Admit(admission))) => match hall.admit(half_open, *admission) {
+            Ok(()) => return,
+            Err(refused) => refused,
+        },
+        Ok(Ok(Verdict::Refuse(refusal))) => (half_open.watch.into_descriptor(), refusal),
+        Ok(Ok(Verdict::NeedMore) | Err(_)) => return hall.metrics.gone(),
+        Err(_) => (half_open.watch.into_descriptor(), Refusal::Timeout),
+    };
+    drop(place);
+    dismiss(&hall, socket, &refusal);
+}
+
+impl HalfOpen {
+    /// Reads until there is a verdict; [`Verdict::NeedMore`] where the peer sends no more.
+    async fn verdict(&mut self, hall: &Hall) -> io::Result<Verdict> {
+        let rules = Rules {
+            verifier: &hall.verifier,
+            head_bytes_max: hall.config.head_bytes_max,
+        };
+        loop {
+            let before = self.received.len();
+            // The judge has the last word at `head_bytes_max`, so there is always room.
+            let room = rules.head_bytes_max + EARLY_BYTES_MAX - before;
+            let received = &mut self.received;
+            let taken = hall.read_some(self.watch.descriptor(), room, |bytes| {
+                received.extend_from_slice(bytes);
+                bytes.len()
+            })?;
+            match taken {
+                None => self.watch.readable().await?,
+                Some(0) => return Ok(Verdict::NeedMore),
+                // Judged where it can make a difference: at once (garbage shows early), at the end
+                // of a line, and at the bound; not for every byte of a peer that drips.
+                Some(_)
+                    if before == 0
+                        || self.received[before..].contains(&b'\n')
+                        || self.received.len() >= rules.head_bytes_max =>
+                {
+                    match judge(&self.received, &rules, clock::wall_s()) {
+                        Verdict::NeedMore => {}
+                        verdict => return Ok(verdict),
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Answers a refusal and closes, so that the peer can read why.
+///
+/// Closing a socket with unread bytes, or bytes still to come, resets the connection, and the reset
+/// may overtake the answer. So the sending side is shut, and what the peer still sends is read
+/// for a moment, by a task of its own.
+pub(super) fn dismiss(hall: &Rc<Hall>, socket: OwnedFd, refusal: &Refusal) {
+    hall.metrics.refused(refusal);
+    // A fresh socket's buffer always takes these few hundred bytes; if not, the peer has gone.
+    let _ = send(
+        &socket,
+        &refusal.to_bytes(),
+        SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+    );
+    let _ = shutdown(&socket, Shutdown::Write);
+    match hall.lingering.take() {
+        Some(place) => drop(monoio::spawn(linger(Rc::clone(hall), socket, place))),
+        None => drop(hall.read_some(&socket, SCRATCH_BYTES, |_| ())),
+    }
+}
+
+async fn linger(hall: Rc<Hall>, socket: OwnedFd, _place: Place) {
+    if let Ok(watch) = Readiness::new(socket) {
+        // Whether it ends by the peer, by an error or by the clock: the socket closes now.
+        let _ = timeout(LINGER, swallow(&hall, &watch)).await;
+    }
+}
+
+async fn swallow(hall: &Hall, watch: &Readiness) -> io::Result<()> {
+    let mut swallowed = 0;
+    while swallowed < LINGER_BYTES_MAX {
+        match hall.read_some(watch.descriptor(), SCRATCH_BYTES, <[u8]>::len)? {
+            None => watch.readable().await?,
+            Some(0) => break,
+            Some(bytes) => swallowed += bytes,
+        }
+    }
+    Ok(())
+}

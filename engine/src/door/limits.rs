@@ -1,0 +1,305 @@
+//! How much the door takes on: handshakes per IP, and places of which there are only so many.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::NoOpMiddleware,
+    nanos::Nanos,
+    state::{StateStore, keyed::ShrinkableKeyedStateStore},
+};
+use prometheus::IntGauge;
+
+use crate::config::Config;
+
+/// Spread of `Retry-After`, s. Clients that were turned away together come back apart.
+const RETRY_SPREAD_S: u64 = 4;
+
+/// `Retry-After` in seconds for a wait of at least `wait`: the next whole second, at least 1, and
+/// up to `RETRY_SPREAD_S` more by chance.
+pub fn retry_after_s(wait: Duration) -> u64 {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    whole.max(1) + rand::random_range(0..=RETRY_SPREAD_S)
+}
+
+/// Places that are taken and given back; how many are taken is the metric itself.
+#[derive(Clone)]
+pub struct Places {
+    taken: IntGauge,
+    most: i64,
+}
+
+/// One taken place; its drop gives it back.
+pub struct Place(IntGauge);
+
+impl Places {
+    /// `most` places, counted in `taken`.
+    pub fn new(most: usize, taken: IntGauge) -> Self {
+        Self {
+            taken,
+            most: most as i64,
+        }
+    }
+
+    /// Takes a place, if one is left.
+    ///
+    /// Two threads that race for the last place may both be refused, but never both succeed.
+    pub fn take(&self) -> Option<Place> {
+        self.taken.inc();
+        let place = Place(self.taken.clone());
+        (self.taken.get() <= self.most).then_some(place)
+    }
+
+    /// Whether a place is left now.
+    pub fn any_left(&self) -> bool {
+        self.taken.get() < self.most
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Who counts as one peer: an IPv4 address, or an IPv6 /64, which is what one site gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Peer {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+impl Peer {
+    fn of(address: IpAddr) -> Self {
+        // An IPv4 client of a dual-stack listener comes as ::ffff:a.b.c.d.
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.octets()),
+            IpAddr::V6(address) => {
+                let mut network = [0; 8];
+                network.copy_from_slice(&address.octets()[..8]);
+                Self::V6(network)
+            }
+        }
+    }
+}
+
+/// A token bucket per IP, for the one thread that accepts.
+pub struct PerIp<C: Clock = DefaultClock>(Option<Buckets<C>>);
+
+type Buckets<C> = RateLimiter<Peer, Table, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+impl PerIp {
+    /// The limits of `config`; a rate of 0 is none.
+    pub fn new(config: &Config) -> Self {
+        Self::with_clock(config, DefaultClock::default())
+    }
+}
+
+impl<C: Clock> PerIp<C> {
+    fn with_clock(config: &Config, clock: C) -> Self {
+        let Some(rate) = NonZeroU32::new(config.per_ip_rate) else {
+            return Self(None);
+        };
+        let burst = NonZeroU32::new(config.per_ip_burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(rate).allow_burst(burst);
+        Self(Some(RateLimiter::new(
+            quota,
+            Table::new(config.per_ip_table_max),
+            clock,
+        )))
+    }
+
+    /// Takes one handshake from the allowance of `peer`.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait for the next one.
+    pub fn check(&self, peer: SocketAddr) -> Result<(), Duration> {
+        let Some(buckets) = &self.0 else {
+            return Ok(());
+        };
+        buckets
+            .check_key(&Peer::of(peer.ip()))
+            .map_err(|not_until| not_until.wait_time_from(buckets.clock().now()))
+    }
+
+    /// Forgets the peers whose bucket is full again.
+    pub fn age(&self) {
+        if let Some(buckets) = &self.0 {
+            buckets.retain_recent();
+        }
+    }
+
+    /// How many peers are remembered.
+    pub fn remembered(&self) -> usize {
+        self.0.as_ref().map_or(0, RateLimiter::len)
+    }
+}
+
+/// The buckets' state, of bounded size.
+///
+/// governor's own stores grow with every new key. Past `most` the peers that are not in the table
+/// share one bucket: whoever floods it from many addresses throttles newcomers, not those known.
+struct Table {
+    known: RefCell<HashMap<Peer, Nanos>>,
+    others: Cell<Option<Nanos>>,
+    most: usize,
+}
+
+impl Table {
+    fn new(most: usize) -> Self {
+        Self {
+            known: RefCell::default(),
+            others: Cell::new(None),
+            most,
+        }
+    }
+}
+
+impl StateStore for Table {
+    type Key = Peer;
+
+    fn measure_and_replace<T, F, E>(&self, peer: &Peer, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut known = self.known.borrow_mut();
+        if let Some(state) = known.get_mut(peer) {
+            let (verdict, next) = decide(Some(*state))?;
+            *state = next;
+            return Ok(verdict);
+        }
+        if known.len() < self.most {
+            let (verdict, next) = decide(None)?;
+            known.insert(*peer, next);
+            return Ok(verdict);
+        }
+        let (verdict, next) = decide(self.others.get())?;
+        self.others.set(Some(next));
+        Ok(verdict)
+    }
+}
+
+impl ShrinkableKeyedStateStore<Peer> for Table {
+    fn retain_recent(&self, drop_below: Nanos) {
+        self.known
+            .borrow_mut()
+            .retain(|_, state| *state > drop_below);
+    }
+
+    fn len(&self) -> usize {
+        self.known.borrow().len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known.borrow().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn per_ip(
+        rate: u32,
+        burst: u32,
+        table: usize,
+    ) -> (PerIp<FakeRelativeClock>, FakeRelativeClock) {
+        let config = Config {
+            per_ip_rate: rate,
+            per_ip_burst: burst,
+            per_ip_table_max: table,
+            ..Config::default()
+        };
+        let clock = FakeRelativeClock::default();
+        (PerIp::with_clock(&config, clock.clone()), clock)
+    }
+
+    fn peer(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 1234)
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_rules() {
+        let (limit, clock) = per_ip(3, 10, 100);
+        for _ in 0..10 {
+            limit.check(peer("192.0.2.1")).unwrap();
+        }
+        let wait = limit.check(peer("192.0.2.1")).unwrap_err();
+        assert!(
+            wait > Duration::ZERO && wait <= Duration::from_millis(334),
+            "{wait:?}"
+        );
+        limit.check(peer("192.0.2.2")).unwrap();
+        clock.advance(wait);
+        limit.check(peer("192.0.2.1")).unwrap();
+        assert!(limit.check(peer("192.0.2.1")).is_err());
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_no_limit() {
+        let (limit, _) = per_ip(0, 1, 1);
+        for _ in 0..100 {
+            limit.check(peer("192.0.2.1")).unwrap();
+        }
+        assert_eq!(limit.remembered(), 0);
+    }
+
+    #[test]
+    fn an_ipv6_site_is_one_peer_and_a_mapped_address_its_ipv4_self() {
+        let (limit, _) = per_ip(1, 1, 100);
+        limit.check(peer("2001:db8:0:1::1")).unwrap();
+        assert!(limit.check(peer("2001:db8:0:1:ffff::2")).is_err());
+        limit.check(peer("2001:db8:0:2::1")).unwrap();
+        limit.check(peer("::ffff:192.0.2.1")).unwrap();
+        assert!(limit.check(peer("192.0.2.1")).is_err());
+    }
+
+    #[test]
+    fn past_the_bound_unknown_peers_share_one_allowance_until_the_table_ages() {
+        let (limit, clock) = per_ip(1, 2, 2);
+        limit.check(peer("192.0.2.1")).unwrap();
+        limit.check(peer("192.0.2.2")).unwrap();
+        limit.check(peer("192.0.2.3")).unwrap();
+        limit.check(peer("192.0.2.4")).unwrap();
+        assert!(limit.check(peer("192.0.2.5")).is_err());
+        limit.check(peer("192.0.2.1")).unwrap();
+        assert_eq!(limit.remembered(), 2);
+        clock.advance(Duration::from_secs(10));
+        limit.age();
+        assert_eq!(limit.remembered(), 0);
+        limit.check(peer("192.0.2.5")).unwrap();
+        assert_eq!(limit.remembered(), 1);
+    }
+
+    #[test]
+    fn places_come_back_when_dropped() {
+        let places = Places::new(2, IntGauge::new("x", "x").unwrap());
+        let (first, second) = (places.take().unwrap(), places.take().unwrap());
+        assert!(places.take().is_none() && !places.any_left());
+        drop(first);
+        assert!(places.any_left());
+        assert!(places.take().is_some());
+        drop(second);
+        assert_eq!(places.taken.get(), 0);
+    }
+
+    #[test]
+    fn retry_after_is_a_whole_second_or_more_with_a_small_spread() {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1_000 {
+            seen.insert(retry_after_s(Duration::from_millis(300)));
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        assert!(retry_after_s(Duration::from_millis(2_001)) >= 3);
+    }
+}

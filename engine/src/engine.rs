@@ -1,0 +1,338 @@
+//! Starting, watching and draining an engine.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicUsize, mpsc},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    admin::{Admin, Life, Phase},
+    bell::{Bell, Mailbox},
+    clock::wall_ns,
+    config::Config,
+    door::{self, AuthDesk, Door, Verifier},
+    floor::{self, FloorDesk, FloorSetup},
+    ingest::{self, IngestSetup, Lane, Sequencer, SequencerOptions},
+    metrics::Metrics,
+    placement::Reception,
+    publisher::Publisher,
+    tape::{self, Tape, TapeOptions},
+    threads::{Driver, Layout, Placement},
+};
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A key file is missing, unreadable or of the wrong kind.
+    #[error("tokens: {0}")]
+    Keys(#[from] door::KeyError),
+    /// An address cannot be listened on.
+    #[error("{key} = {address}: {source}")]
+    Listen {
+        /// The config key.
+        key: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The tape cannot be made.
+    #[error("tape: {0}")]
+    Tape(#[from] tape::TapeError),
+    /// A thread or its event loop cannot be set up.
+    #[error("{thread}: {source}")]
+    Thread {
+        /// Which.
+        thread: String,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Two metrics share a name.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Anything else of the system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+type Thread = JoinHandle<io::Result<()>>;
+
+/// A running engine. Dropping it without [`Engine::drain`] leaves its threads to the end of the
+/// process.
+pub struct Engine {
+    config: Arc<Config>,
+    layout: Layout,
+    driver: Driver,
+    life: Arc<Life>,
+    tape: Arc<Tape>,
+    door: Option<Door>,
+    admin: Admin,
+    floors: Vec<(Arc<FloorDesk>, Thread)>,
+    ingest: (Arc<Mailbox<ingest::Letter>>, Thread),
+}
+
+impl Engine {
+    /// Starts an engine with the token keys that `config` names.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing is left running then but threads that end by themselves.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let verifier = Verifier::new(&config)?;
+        Self::start_with(config, verifier)
+    }
+
+    /// Starts an engine that trusts one HS256 secret, which need not lie in a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::start`].
+    pub fn start_with_secret(config: Config, secret: &[u8]) -> Result<Self, StartError> {
+        let verifier = Verifier::from_hs256_secret(secret, &config)?;
+        Self::start_with(config, verifier)
+    }
+
+    fn start_with(config: Config, verifier: Verifier) -> Result<Self, StartError> {
+        raise_descriptor_limit();
+        let config = Arc::new(config);
+        let layout = Layout::plan(config.floors)?;
+        let driver = Driver::detect();
+        if driver == Driver::Epoll {
+            tracing::warn!("io_uring is denied here (seccomp or kernel.io_uring_disabled): falling back to epoll");
+        }
+        let listener = listen("listen", config.listen)?;
+        let admin_listener = listen("admin", config.admin)?;
+        let metrics = Metrics::new()?;
+        let life = Arc::new(Life::default());
+        let options = TapeOptions {
+            slots: config.tape_slots,
+            symbols_max: config.symbols_max,
+            id: rand::random(),
+        };
+        let (writer, tape) = tape::create(options)?;
+        let auth = AuthDesk::new(&config)?;
+
+        let mut floors = Vec::new();
+        for (number, placement) in layout.floors.iter().enumerate() {
+            floors.push(start_floor(number as u32, placement, &config, &tape, &auth, &metrics, driver)?);
+        }
+        let mailbox = Mailbox::new(config.handover_queue_max, Bell::new()?);
+        let setup = IngestSetup {
+            sequencer: Sequencer::new(writer, sequencer_options(&config)),
+            config: Arc::clone(&config),
+            tape: Arc::clone(&tape),
+            mailbox: Arc::clone(&mailbox),
+            floors: floors.iter().map(|(desk, _)| Arc::clone(desk.mailbox.bell())).collect(),
+            auth: auth.clone(),
+            metrics: metrics.ingest(),
+        };
+        let ingest = start_thread(&layout.ingest, move |ready| ingest::run(setup, driver, ready))?;
+        let reception = Reception {
+            floors: floors.iter().map(|(desk, _)| Arc::clone(desk)).collect(),
+            ingest: Arc::clone(&mailbox),
+        };
+        let admin = Admin::start(
+            admin_listener,
+            metrics.registry().clone(),
+            Arc::clone(&life),
+            Arc::clone(&tape),
+            config.history_reach_s,
+            &layout.admin,
+        )?;
+        let parts = door::Parts {
+            config: Arc::clone(&config),
+            verifier: Arc::new(verifier),
+            desk: auth,
+            handover: Arc::new(reception),
+            metrics: door::Metrics::new(metrics.registry())?,
+            driver,
+        };
+        let placement = layout.door.clone();
+        let door = Door::start(listener, parts, move || placement.settle())?;
+        life.enter(Phase::Ready);
+        Ok(Self {
+            config,
+            layout,
+            driver,
+            life,
+            tape,
+            door: Some(door),
+            admin,
+            floors,
+            ingest: (mailbox, ingest),
+        })
+    }
+
+    /// Where `/v1/ws` and `/v1/publish` are served.
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.door.as_ref().map_or(self.config.listen, Door::address)
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Which thread runs where, as a short table.
+    pub fn thread_table(&self) -> String {
+        self.layout.to_string()
+    }
+
+    /// What the event loops are driven by.
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// The tape, to read ticks in this process.
+    pub fn tape(&self) -> &Arc<Tape> {
+        &self.tape
+    }
+
+    /// A new source of ticks in this process.
+    ///
+    /// # Errors
+    ///
+    /// Where ingest's mailbox is full.
+    pub fn publisher(&self, name: &str) -> io::Result<Publisher> {
+        let (mailbox, _) = &self.ingest;
+        let lane = Lane::new(name.to_owned(), self.config.lane_slots, Arc::clone(mailbox.bell()));
+        mailbox
+            .post(ingest::Letter::Lane(Arc::clone(&lane)))
+            .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "ingest's mailbox is full"))?;
+        Ok(Publisher::new(lane))
+    }
+
+    /// The name of a thread that has ended though nobody asked it to.
+    pub fn failed_thread(&self) -> Option<String> {
+        let floors = self.floors.iter().map(|(_, thread)| thread);
+        floors
+            .chain([&self.ingest.1])
+            .find(|thread| thread.is_finished())
+            .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned())
+    }
+
+    /// Sends everyone away and ends: no new connections, last acks to publishers, `goodbye` and
+    /// 1001 to subscribers behind all that is queued for them.
+    ///
+    /// Returns whether everything ended within `drain_s`.
+    pub fn drain(mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(self.config.drain_s);
+        self.life.enter(Phase::Draining);
+        if let Some(door) = &self.door {
+            door.drain();
+        }
+        let (mailbox, ingest) = self.ingest;
+        let mut complete = mailbox.post(ingest::Letter::Drain).is_ok() && join_by(ingest, deadline);
+        for (desk, _) in &self.floors {
+            complete &= desk.mailbox.post(floor::Letter::Drain).is_ok();
+        }
+        for (_, thread) in self.floors {
+            complete &= join_by(thread, deadline);
+        }
+        if let Some(door) = self.door.take() {
+            complete &= door.stop().is_ok();
+        }
+        self.admin.stop();
+        complete
+    }
+}
+
+fn sequencer_options(config: &Config) -> SequencerOptions {
+    SequencerOptions {
+        arbitration_ms: config.arbitration_ms,
+        held_max: config.arbitration_held_max,
+        start_ms: wall_ns() / 1_000_000,
+    }
+}
+
+fn start_floor(
+    number: u32,
+    placement: &Placement,
+    config: &Arc<Config>,
+    tape: &Arc<Tape>,
+    auth: &AuthDesk,
+    metrics: &Metrics,
+    driver: Driver,
+) -> Result<(Arc<FloorDesk>, Thread), StartError> {
+    let desk = Arc::new(FloorDesk {
+        mailbox: Mailbox::new(config.handover_queue_max, Bell::new()?),
+        load: AtomicUsize::new(0),
+    });
+    let setup = FloorSetup {
+        number,
+        config: Arc::clone(config),
+        tape: Arc::clone(tape),
+        desk: Arc::clone(&desk),
+        auth: auth.clone(),
+        metrics: metrics.floor(number),
+    };
+    let thread = start_thread(placement, move |ready| floor::run(setup, driver, ready))?;
+    Ok((desk, thread))
+}
+
+/// Starts a thread and waits until it says that it is ready, or ends.
+fn start_thread(
+    placement: &Placement,
+    body: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()> + Send + 'static,
+) -> Result<Thread, StartError> {
+    let failed = |source| StartError::Thread { thread: placement.name.clone(), source };
+    let (report, started) = mpsc::channel();
+    let name = placement.name.clone();
+    let thread = placement
+        .spawn(move || {
+            let outcome = body(Box::new(move || {
+                // The starter waits for this word, so it cannot be gone.
+                let _ = report.send(());
+            }));
+            if let Err(error) = &outcome {
+                tracing::error!(thread = name, %error, "the thread ended");
+            }
+            outcome
+        })
+        .map_err(failed)?;
+    if started.recv().is_ok() {
+        return Ok(thread);
+    }
+    let outcome = thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
+    Err(failed(outcome.err().unwrap_or_else(|| io::Error::other("the thread ended at once"))))
+}
+
+fn join_by(thread: Thread, deadline: Instant) -> bool {
+    while !thread.is_finished() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    thread.join().is_ok_and(|outcome| outcome.is_ok())
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || -> io::Result<TcpListener> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        // A burst of reconnects waits in the kernel's queue; net.core.somaxconn caps this.
+        socket.listen(4_096)?;
+        Ok(socket.into())
+    };
+    bind().map_err(|source| StartError::Listen { key, address, source })
+}
+
+/// Descriptors bound how many clients are served, so take all that the system allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

@@ -1,0 +1,117 @@
+//! `conflate` mode: the latest tick of each channel, at most every interval.
+
+use tickwire_proto::tick::Channel;
+
+use super::outbox::Queued;
+use crate::clock::Millis;
+
+/// One symbol that one connection follows in `conflate` mode.
+#[derive(Clone, Copy, Debug)]
+pub struct Conflated {
+    interval_ms: u32,
+    sent_at: Option<Millis>,
+    held: [Option<Queued>; 2],
+}
+
+impl Conflated {
+    /// Nothing held, nothing sent yet.
+    pub fn new(interval_ms: u32) -> Self {
+        Self { interval_ms, sent_at: None, held: [None; 2] }
+    }
+
+    /// Takes a tick in; hands it back where it may go out at once.
+    ///
+    /// A held tick that it replaces is counted in `skipped` of the one that is held now.
+    pub fn take(&mut self, tick: Queued, now: Millis) -> Option<Queued> {
+        let due = self.due_at().is_none_or(|due| now >= due);
+        if due && self.held.iter().all(Option::is_none) {
+            self.sent_at = Some(now);
+            return Some(tick);
+        }
+        let held = &mut self.held[tick.channel.index()];
+        let skipped = held.map_or(0, |replaced| replaced.skipped.saturating_add(1));
+        *held = Some(Queued { skipped, ..tick });
+        None
+    }
+
+    /// When what is held goes out; `None` where nothing is.
+    pub fn release_at(&self) -> Option<Millis> {
+        self.held.iter().any(Option::is_some).then(|| self.due_at().unwrap_or_default())
+    }
+
+    fn due_at(&self) -> Option<Millis> {
+        self.sent_at.map(|at| at.after(u64::from(self.interval_ms)))
+    }
+
+    /// Releases what is held, trades first.
+    pub fn release(&mut self, now: Millis) -> impl Iterator<Item = Queued> + use<> {
+        let held = std::mem::take(&mut self.held);
+        if held.iter().any(Option::is_some) {
+            self.sent_at = Some(now);
+        }
+        held.into_iter().flatten()
+    }
+
+    /// Releases one channel before a `gap` of it, whose seqs no `skipped` may span.
+    pub fn release_channel(&mut self, channel: Channel) -> Option<Queued> {
+        self.held[channel.index()].take()
+    }
+
+    /// The oldest position that a cursor must not pass.
+    pub fn held_from(&self) -> Option<crate::tape::Position> {
+        self.held.iter().flatten().map(|tick| tick.position).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::{Position, SymbolId};
+
+    fn tick(seq: u64) -> Queued {
+        Queued {
+            position: Position(seq),
+            symbol: SymbolId(0),
+            channel: Channel::Trade,
+            epoch: 1,
+            seq,
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn the_first_goes_at_once_then_the_latest_of_each_interval_with_its_count() {
+        let mut conflated = Conflated::new(250);
+        assert_eq!(conflated.take(tick(1), Millis(0)), Some(tick(1)));
+        assert_eq!(conflated.take(tick(2), Millis(10)), None);
+        assert_eq!(conflated.take(tick(3), Millis(20)), None);
+        assert_eq!(conflated.take(tick(4), Millis(30)), None);
+        assert_eq!(conflated.release_at(), Some(Millis(250)));
+        let released: Vec<_> = conflated.release(Millis(250)).collect();
+        assert_eq!(released, [Queued { skipped: 2, ..tick(4) }]);
+        assert_eq!(conflated.take(tick(5), Millis(499)), None);
+        assert_eq!(conflated.release(Millis(500)).count(), 1);
+        assert_eq!(conflated.release_at(), None);
+    }
+
+    #[test]
+    fn every_tick_is_delivered_or_counted() {
+        let mut conflated = Conflated::new(100);
+        let (mut delivered, mut skipped) = (0, 0);
+        for seq in 1..=1_000 {
+            let now = Millis(seq * 7);
+            let due = conflated.release_at().is_some_and(|at| now >= at);
+            let released: Vec<_> = if due { conflated.release(now).collect() } else { Vec::new() };
+            for out in released.into_iter().chain(conflated.take(tick(seq), now)) {
+                delivered += 1;
+                skipped += u64::from(out.skipped);
+            }
+        }
+        for out in conflated.release(Millis(100_000)) {
+            delivered += 1;
+            skipped += u64::from(out.skipped);
+        }
+        assert_eq!(delivered + skipped, 1_000);
+        assert!(delivered <= 71, "{delivered}");
+    }
+}

@@ -1,0 +1,661 @@
+//! Joining: snapshots, resumes and replays, pulled from the tape as the socket drains.
+//!
+//! A subscription does not simply switch on. Each of its symbols is visited: the client gets a
+//! `start`, the snapshot or everything since its point, and only then live ticks, with none
+//! missing and none twice.
+//!
+//! ```text
+//!  snapshot:  visit symbol ─► start, feed, snapshot ─► live at once
+//!  since:     visit symbol ─► seek back ─► start, feed, gap, ticks up to a mark ─► next symbol
+//!             all visited  ─► follow the tape from the mark to where the floor stands ─► live
+//!  replay:    as since, but ends at the mark and touches no subscription
+//! ```
+//!
+//! The mark makes the last step short: after it, one pass over the tape brings all symbols to the
+//! floor's own position together, so that no symbol has to be held back for another.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use tickwire_proto::{
+    cursor::Cursor,
+    pattern::Selector,
+    reply::{Gap, GapReason, Start},
+    request::{Mode, Since},
+    tick::{Channel, Channels, FeedState, Marks},
+    upgrade::Subprotocol,
+};
+
+use super::{
+    encode,
+    rows::{Account, Rows},
+};
+use crate::tape::{Event, Position, ReadError, Record, SymbolId, Tape};
+
+/// Names a join among those of its floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinKey(pub usize);
+
+/// Records looked at between two looks at the clock.
+const RECORDS_PER_STEP: usize = 128;
+/// Bytes that a join hands to its connection in one piece.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// What a join is for.
+#[derive(Clone, Debug)]
+pub enum Purpose {
+    /// `subscribe` without `since`; the flag is whether the last trade and quote come first.
+    Subscribe {
+        /// See the request's `snapshot`.
+        snapshot: bool,
+    },
+    /// `subscribe` with `since`.
+    Resume(Since),
+    /// `replay`.
+    Replay {
+        /// The request's id.
+        id: u32,
+        /// From where.
+        since: Since,
+    },
+}
+
+/// One request under way.
+pub struct Join {
+    /// Whose.
+    pub connection: u32,
+    /// Tells that connection from later ones at the same index.
+    pub generation: u32,
+    /// The request's id.
+    pub id: Option<u32>,
+    /// What for.
+    pub purpose: Purpose,
+    /// Its channels.
+    pub channels: Channels,
+    /// Its mode.
+    pub mode: Mode,
+    /// Which request of the connection it is.
+    pub request: u32,
+    /// The symbols to visit, with the selector of the request that governs each.
+    pub plan: Vec<(SymbolId, Selector)>,
+    /// How many of them have been visited.
+    pub visited: usize,
+    /// Where the walk stands.
+    pub stage: Stage,
+    /// Symbols are walked up to here, then followed together.
+    pub mark: Position,
+    /// Accounts of the walked symbols.
+    accounts: FxHashMap<SymbolId, Walked>,
+}
+
+/// Where a walk over history stands.
+pub enum Stage {
+    /// The next symbol of the plan is to be visited.
+    Visit,
+    /// Looking for the oldest record wanted, back from the newest.
+    Seek(Box<Seek>),
+    /// Handing out a symbol's records, oldest first, both channels merged.
+    Emit([Option<Record>; 2]),
+    /// Following the tape from here.
+    Follow(Position),
+}
+
+/// The search for where one symbol's replay begins.
+pub struct Seek {
+    channel: usize,
+    at: Option<Record>,
+    found: [Found; 2],
+}
+
+/// Where one channel's replay begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// The first record to hand out.
+    first: Option<Record>,
+    /// The account before it: (epoch, last seq covered).
+    covered: Option<(u64, u64)>,
+    /// The gap that history leaves before `first`.
+    lost: Option<Lost>,
+}
+
+/// Ticks that were wanted and are no longer retained, or whose epoch is over.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    epoch: u64,
+    from: Option<u64>,
+    to: Option<u64>,
+}
+
+/// A `gap` without its symbol.
+struct Missing {
+    channel: Channel,
+    epoch: u64,
+    from: Option<u64>,
+    to: Option<u64>,
+    reason: GapReason,
+}
+
+/// The account of a symbol during its walk, and under `conflate` what is held.
+#[derive(Clone, Copy, Default)]
+struct Walked {
+    account: Account,
+    held: [Option<(Record, u32)>; 2],
+}
+
+/// How far a step came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is more to do, now or when the socket has drained.
+    More,
+    /// The current symbol is complete up to the mark, or the walk moved on.
+    Moved,
+    /// The history walk has reached its end.
+    Reached,
+}
+
+/// Where a step's frames go, and what it reads.
+pub struct Walk<'a> {
+    /// The ticks.
+    pub tape: &'a Arc<Tape>,
+    /// Names and wire ids.
+    pub rows: &'a mut Rows,
+    /// The connection's wire format.
+    pub format: Subprotocol,
+    /// Frames so far.
+    pub out: &'a mut Vec<u8>,
+    /// Ticks written so far.
+    pub ticks: u64,
+    /// How far the floor has taken the tape.
+    pub floor_at: Position,
+}
+
+impl Join {
+    /// A join that has not begun.
+    #[expect(clippy::too_many_arguments, reason = "one call site a purpose, each naming all parts")]
+    pub fn new(
+        connection: u32,
+        generation: u32,
+        id: Option<u32>,
+        purpose: Purpose,
+        channels: Channels,
+        mode: Mode,
+        request: u32,
+        plan: Vec<(SymbolId, Selector)>,
+        mark: Position,
+    ) -> Self {
+        Self {
+            connection,
+            generation,
+            id,
+            purpose,
+            channels,
+            mode,
+            request,
+            plan,
+            visited: 0,
+            stage: Stage::Visit,
+            mark,
+            accounts: FxHashMap::default(),
+        }
+    }
+
+    fn since(&self) -> Option<&Since> {
+        match &self.purpose {
+            Purpose::Subscribe { .. } => None,
+            Purpose::Resume(since) | Purpose::Replay { since, .. } => Some(since),
+        }
+    }
+
+    /// The request id that marks every message of a `replay`.
+    pub fn replay_id(&self) -> Option<u32> {
+        match self.purpose {
+            Purpose::Replay { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Begins the walk of the next symbol of the plan.
+    pub fn enter(&mut self) {
+        self.stage = Stage::Seek(Box::new(Seek { channel: 0, at: None, found: [Found::default(); 2] }));
+    }
+
+    /// Carries the history walk on by some records; call it until the chunk is full or the time is
+    /// up.
+    pub fn step(&mut self, walk: &mut Walk<'_>) -> Progress {
+        match std::mem::replace(&mut self.stage, Stage::Visit) {
+            Stage::Visit => Progress::Moved,
+            Stage::Seek(seek) => self.seek(seek, walk),
+            Stage::Emit(next) => self.emit(next, walk),
+            Stage::Follow(at) => self.follow(at, walk),
+        }
+    }
+
+    /// Whether `out` holds enough for one piece.
+    pub fn is_full(walk: &Walk<'_>) -> bool {
+        walk.out.len() >= CHUNK_BYTES
+    }
+
+    /// Writes what `conflate` still holds, at the end of the walk.
+    pub fn release(&mut self, walk: &mut Walk<'_>) {
+        for index in 0..self.plan.len() {
+            let symbol = self.plan[index].0;
+            if let Some(mut walked) = self.accounts.remove(&symbol) {
+                self.release_held(&mut walked, walk);
+                self.accounts.insert(symbol, walked);
+            }
+        }
+    }
+
+    /// The symbol being walked.
+    fn symbol(&self) -> SymbolId {
+        self.plan[self.visited].0
+    }
+
+    // --- seeking ---
+
+    fn seek(&mut self, mut seek: Box<Seek>, walk: &mut Walk<'_>) -> Progress {
+        let symbol = self.symbol();
+        for _ in 0..RECORDS_PER_STEP {
+            if seek.channel == Channel::BOTH.len() {
+                return self.begin(&seek.found, walk);
+            }
+            let channel = Channel::BOTH[seek.channel];
+            let found = if self.channels.contains(channel) {
+                self.seek_channel(&mut seek.at, symbol, channel, walk)
+            } else {
+                Some(Found::default())
+            };
+            if let Some(found) = found {
+                seek.found[seek.channel] = found;
+                seek.channel += 1;
+                seek.at = None;
+            }
+        }
+        self.stage = Stage::Seek(seek);
+        Progress::More
+    }
+
+    /// One hop back; some result once the beginning is found.
+    fn seek_channel(
+        &self,
+        at: &mut Option<Record>,
+        symbol: SymbolId,
+        channel: Channel,
+        walk: &Walk<'_>,
+    ) -> Option<Found> {
+        let tape = walk.tape;
+        let Some(record) = *at else {
+            let newest = match tape.newest_before(symbol, channel, self.mark) {
+                Ok(Some(newest)) => newest,
+                Ok(None) | Err(_) => return Some(Found::default()),
+            };
+            if let Some(found) = self.nothing_wanted(&newest, channel, walk) {
+                return Some(found);
+            }
+            *at = Some(newest);
+            return None;
+        };
+        if let Some(found) = self.begins_at(&record, channel, walk) {
+            return Some(found);
+        }
+        match tape.previous(&record) {
+            Ok(Some(previous)) if self.wants(&previous, channel, walk) => {
+                *at = Some(previous);
+                None
+            }
+            // The one before is covered: by the point, or by another epoch's account.
+            Ok(Some(previous)) => Some(self.after_covered(&record, &previous, channel, walk)),
+            Ok(None) => Some(self.from_base(&record, channel, walk)),
+            Err(_) => Some(self.history_ends(&record, channel, walk)),
+        }
+    }
+
+    /// The client's point for the symbol being walked, where it named one.
+    fn point(&self, walk: &Walk<'_>) -> Option<tickwire_proto::request::Point> {
+        let name = walk.rows.name(self.symbol());
+        let points = &self.since()?.points;
+        points.iter().find(|(symbol, _)| *symbol == name).map(|(_, point)| *point)
+    }
+
+    /// The cursor, where it names this tape and nothing wins over it.
+    fn cursor(&self, walk: &Walk<'_>) -> Option<Cursor> {
+        if self.point(walk).is_some() {
+            return None;
+        }
+        self.since()?.cursor.filter(|cursor| cursor.tape == walk.tape.id())
+    }
+
+    /// Whether the client lacks `record`.
+    fn wants(&self, record: &Record, channel: Channel, walk: &Walk<'_>) -> bool {
+        if let Some(point) = self.point(walk) {
+            let seen = match channel {
+                Channel::Trade => point.trade,
+                Channel::Quote => point.quote,
+            };
+            return match record.epoch.cmp(&point.epoch) {
+                std::cmp::Ordering::Less => false,
+                std::cmp::Ordering::Equal => seen.is_none_or(|seen| record.last_seq() > seen),
+                std::cmp::Ordering::Greater => true,
+            } && self.in_newest_epoch(record, walk);
+        }
+        match self.cursor(walk) {
+            Some(cursor) => record.position.0 >= cursor.position,
+            None => true,
+        }
+    }
+
+    /// A point in an older epoch is answered with all of the current one, and nothing between.
+    fn in_newest_epoch(&self, record: &Record, walk: &Walk<'_>) -> bool {
+        let newest = Channel::BOTH
+            .into_iter()
+            .filter_map(|channel| walk.tape.newest(record.symbol, channel))
+            .map(|newest| newest.epoch)
+            .max();
+        newest.is_none_or(|epoch| record.epoch == epoch)
+    }
+
+    /// The client has everything, or stands ahead of this host: the account begins where the
+    /// host stands.
+    fn nothing_wanted(&self, newest: &Record, channel: Channel, walk: &Walk<'_>) -> Option<Found> {
+        (!self.wants(newest, channel, walk)).then(|| Found {
+            first: None,
+            covered: Some((newest.epoch, newest.last_seq())),
+            lost: None,
+        })
+    }
+
+    /// A `gap` may span the point: it is handed out whole, and the client clips it.
+    fn begins_at(&self, record: &Record, channel: Channel, walk: &Walk<'_>) -> Option<Found> {
+        let point = self.point(walk)?;
+        let seen = match channel {
+            Channel::Trade => point.trade,
+            Channel::Quote => point.quote,
+        }?;
+        (record.epoch == point.epoch && record.first_seq() <= seen + 1).then_some(Found {
+            first: Some(*record),
+            covered: Some((record.epoch, seen)),
+            lost: None,
+        })
+    }
+
+    fn after_covered(&self, first: &Record, previous: &Record, channel: Channel, walk: &Walk<'_>) -> Found {
+        let same_epoch = previous.epoch == first.epoch;
+        Found {
+            first: Some(*first),
+            covered: Some((first.epoch, if same_epoch { previous.last_seq() } else { first.first_seq() - 1 })),
+            lost: self.old_epoch_lost(first, channel, walk),
+        }
+    }
+
+    fn from_base(&self, first: &Record, channel: Channel, walk: &Walk<'_>) -> Found {
+        Found {
+            first: Some(*first),
+            covered: Some((first.epoch, first.first_seq() - 1)),
+            lost: self.old_epoch_lost(first, channel, walk),
+        }
+    }
+
+    /// Where the point lies in an older epoch, its account is closed by a gap without an end.
+    fn old_epoch_lost(&self, first: &Record, channel: Channel, walk: &Walk<'_>) -> Option<Lost> {
+        let point = self.point(walk)?;
+        let seen = match channel {
+            Channel::Trade => point.trade,
+            Channel::Quote => point.quote,
+        }?;
+        (point.epoch < first.epoch).then_some(Lost { epoch: point.epoch, from: Some(seen + 1), to: None })
+    }
+
+    /// History ends before the point is reached.
+    fn history_ends(&self, first: &Record, channel: Channel, walk: &Walk<'_>) -> Found {
+        let before_first = first.first_seq() - 1;
+        if let Some(lost) = self.old_epoch_lost(first, channel, walk) {
+            return Found { first: Some(*first), covered: Some((first.epoch, before_first)), lost: Some(lost) };
+        }
+        let known = match self.point(walk) {
+            Some(point) if point.epoch == first.epoch => match channel {
+                Channel::Trade => point.trade,
+                Channel::Quote => point.quote,
+            },
+            _ => None,
+        };
+        let base = walk
+            .tape
+            .base(first.symbol, channel)
+            .filter(|(epoch, _)| *epoch == first.epoch)
+            .map(|(_, seq)| seq - 1);
+        // A cursor does not say the seq; everything else begins at the point or at the base.
+        let covered = known.or_else(|| if self.cursor(walk).is_some() { None } else { base });
+        Found {
+            first: Some(*first),
+            covered: Some((first.epoch, covered.unwrap_or(before_first))),
+            lost: (covered != Some(before_first)).then_some(Lost {
+                epoch: first.epoch,
+                from: covered.map(|covered| covered + 1),
+                to: Some(before_first),
+            }),
+        }
+    }
+
+    // --- handing out ---
+
+    /// Writes what precedes a symbol's records: `start`, `feed` if stale, the gap of history.
+    fn begin(&mut self, found: &[Found; 2], walk: &mut Walk<'_>) -> Progress {
+        let symbol = self.symbol();
+        let epochs = found.iter().filter_map(|found| found.covered).map(|(epoch, _)| epoch);
+        // Channels may begin in different epochs; the older account opens, the newer one follows
+        // with a `start` of its own when its first record comes.
+        let opening = found
+            .iter()
+            .filter(|found| found.first.is_some())
+            .filter_map(|found| found.covered)
+            .map(|(epoch, _)| epoch)
+            .min()
+            .or_else(|| epochs.max())
+            .unwrap_or(0);
+        let mut account = Account { epoch: opening, last: [None; 2] };
+        for channel in Channel::BOTH {
+            if let Some((epoch, seq)) = found[channel.index()].covered {
+                if epoch == opening {
+                    account.last[channel.index()] = Some(seq);
+                }
+            }
+        }
+        if account.last.iter().any(Option::is_some) {
+            self.write_start(symbol, &account, walk);
+        }
+        if self.replay_id().is_none() && walk.tape.feed(symbol) == Some(FeedState::Stale) {
+            let wire_id = walk.rows.wire_id(symbol, opening);
+            encode::write_feed(walk.out, walk.format, walk.rows.name(symbol), FeedState::Stale, wire_id);
+        }
+        for channel in Channel::BOTH {
+            if let Some(lost) = found[channel.index()].lost {
+                let Lost { epoch, from, to } = lost;
+                let gap = Missing { channel, epoch, from, to, reason: GapReason::History };
+                self.write_gap(symbol, &gap, opening, walk);
+                if let (true, Some(to)) = (lost.epoch == opening, lost.to) {
+                    account.last[channel.index()] = Some(to);
+                }
+            }
+        }
+        self.accounts.insert(symbol, Walked { account, held: [None; 2] });
+        self.stage = Stage::Emit(found.map(|found| found.first));
+        Progress::More
+    }
+
+    fn emit(&mut self, mut next: [Option<Record>; 2], walk: &mut Walk<'_>) -> Progress {
+        for _ in 0..RECORDS_PER_STEP {
+            let earliest = next
+                .iter()
+                .enumerate()
+                .filter_map(|(index, record)| record.map(|record| (record.position, index)))
+                .min();
+            let Some((_, index)) = earliest else {
+                self.visited += 1;
+                return Progress::Moved;
+            };
+            if let Some(record) = next[index] {
+                self.hand_out(&record, walk);
+                next[index] = self.successor(&record, walk);
+            }
+        }
+        self.stage = Stage::Emit(next);
+        Progress::More
+    }
+
+    /// The next record of the same channel before the mark. Where the writer lapped the walk, it
+    /// goes on from the oldest record that is left; the hole shows in the seq.
+    fn successor(&self, record: &Record, walk: &Walk<'_>) -> Option<Record> {
+        let next = match walk.tape.next(record) {
+            Ok(next) => next,
+            Err(ReadError::Lapped { .. }) => oldest_retained(walk.tape, record),
+            Err(ReadError::NotYet) => None,
+        };
+        next.filter(|next| next.position < self.mark)
+    }
+
+    fn follow(&mut self, mut at: Position, walk: &mut Walk<'_>) -> Progress {
+        // Skipping costs a nanosecond, so a step may skip far more than it hands out.
+        for _ in 0..RECORDS_PER_STEP * 64 {
+            if at >= walk.floor_at {
+                self.stage = Stage::Follow(at);
+                return Progress::Reached;
+            }
+            let symbol = walk.tape.symbol_at(at);
+            if self.accounts.contains_key(&symbol) {
+                match walk.tape.read(at) {
+                    Ok(record) => self.hand_out_live(&record, walk),
+                    Err(ReadError::Lapped { oldest }) => {
+                        at = oldest;
+                        continue;
+                    }
+                    Err(ReadError::NotYet) => {}
+                }
+                if Self::is_full(walk) {
+                    at = Position(at.0 + 1);
+                    break;
+                }
+            }
+            at = Position(at.0 + 1);
+        }
+        self.stage = Stage::Follow(at);
+        Progress::More
+    }
+
+    fn hand_out_live(&mut self, record: &Record, walk: &mut Walk<'_>) {
+        match record.event {
+            Event::Feed(state) => {
+                let wire_id = walk.rows.wire_id(record.symbol, record.epoch);
+                encode::write_feed(walk.out, walk.format, walk.rows.name(record.symbol), state, wire_id);
+            }
+            Event::Tick { .. } | Event::Gap { .. } => self.hand_out(record, walk),
+        }
+    }
+
+    /// Writes one tick or gap, and what the account asks for before it.
+    fn hand_out(&mut self, record: &Record, walk: &mut Walk<'_>) {
+        let Some(channel) = record.channel().filter(|channel| self.channels.contains(*channel)) else {
+            return;
+        };
+        let symbol = record.symbol;
+        let mut walked = self.accounts.get(&symbol).copied().unwrap_or_default();
+        if record.epoch < walked.account.epoch {
+            return;
+        }
+        if record.epoch > walked.account.epoch {
+            self.release_held(&mut walked, walk);
+            walked.account = Account { epoch: record.epoch, last: [None; 2] };
+        }
+        let before = record.first_seq() - 1;
+        match walked.account.last[channel.index()] {
+            None => {
+                let mut opened = Account { epoch: record.epoch, last: [None; 2] };
+                opened.last[channel.index()] = Some(before);
+                self.write_start(symbol, &opened, walk);
+            }
+            Some(last) if record.last_seq() <= last => return,
+            Some(last) if before > last => {
+                self.release_channel(&mut walked, channel, walk);
+                let gap = Missing { channel, epoch: record.epoch, from: Some(last + 1), to: Some(before), reason: GapReason::History };
+                self.write_gap(symbol, &gap, record.epoch, walk);
+            }
+            Some(_) => {}
+        }
+        walked.account.last[channel.index()] = Some(record.last_seq());
+        match record.event {
+            Event::Gap { from, to, reason, .. } => {
+                self.release_channel(&mut walked, channel, walk);
+                let gap = Missing { channel, epoch: record.epoch, from: Some(from), to: Some(to), reason };
+                self.write_gap(symbol, &gap, record.epoch, walk);
+            }
+            Event::Tick { .. } if self.mode == Mode::Stream => self.write_tick(record, 0, walk),
+            Event::Tick { .. } => {
+                let held = &mut walked.held[channel.index()];
+                *held = Some((*record, held.map_or(0, |(_, skipped)| skipped.saturating_add(1))));
+            }
+            Event::Feed(_) => {}
+        }
+        self.accounts.insert(symbol, walked);
+    }
+
+    fn release_held(&self, walked: &mut Walked, walk: &mut Walk<'_>) {
+        for channel in Channel::BOTH {
+            self.release_channel(walked, channel, walk);
+        }
+    }
+
+    fn release_channel(&self, walked: &mut Walked, channel: Channel, walk: &mut Walk<'_>) {
+        if let Some((record, skipped)) = walked.held[channel.index()].take() {
+            self.write_tick(&record, skipped, walk);
+        }
+    }
+
+    // --- frames ---
+
+    fn write_tick(&self, record: &Record, skipped: u32, walk: &mut Walk<'_>) {
+        let marks = Marks { snapshot: false, skipped, replay: self.replay_id() };
+        let wire_id = walk.rows.wire_id(record.symbol, record.epoch);
+        let name = walk.rows.name(record.symbol);
+        encode::write_tick(walk.out, walk.format, record, &name, wire_id, &marks);
+        walk.ticks += 1;
+    }
+
+    /// Writes a `start` for the channels of this request that `account` knows.
+    pub fn write_start(&self, symbol: SymbolId, account: &Account, walk: &mut Walk<'_>) {
+        let start = Start {
+            symbol: walk.rows.name(symbol),
+            epoch: account.epoch,
+            trade: account.last_of(Channel::Trade, self.channels),
+            quote: account.last_of(Channel::Quote, self.channels),
+            replay: self.replay_id(),
+        };
+        let wire_id = walk.rows.wire_id(symbol, account.epoch);
+        encode::write_start(walk.out, walk.format, &start, wire_id);
+    }
+
+    /// Writes a `gap`; SBE names the symbol by the id of `wire_epoch`, which has been defined.
+    fn write_gap(&self, symbol: SymbolId, missing: &Missing, wire_epoch: u64, walk: &mut Walk<'_>) {
+        let gap = Gap {
+            symbol: walk.rows.name(symbol),
+            channel: missing.channel,
+            epoch: missing.epoch,
+            from: missing.from,
+            to: missing.to,
+            reason: missing.reason,
+            replay: self.replay_id(),
+        };
+        let wire_id = walk.rows.wire_id(symbol, wire_epoch);
+        encode::write_gap(walk.out, walk.format, &gap, wire_id);
+    }
+}
+
+/// The oldest record of a channel that is left, when the walk at `lost` was lapped.
+fn oldest_retained(tape: &Tape, lost: &Record) -> Option<Record> {
+    let mut at = tape.newest(lost.symbol, lost.channel()?)?;
+    while let Ok(Some(previous)) = tape.previous(&at) {
+        if previous.position <= lost.position {
+            break;
+        }
+        at = previous;
+    }
+    (at.position > lost.position).then_some(at)
+}

@@ -1,0 +1,94 @@
+//! Memberships: which connection is live on which symbol.
+
+use tickwire_proto::{request::Mode, tick::Channel};
+
+use super::{Floor, conflate::Conflated, mark_dirty, rows::Subscriber, selections::Options};
+use crate::tape::SymbolId;
+
+impl Floor {
+    /// Makes the connection live on a symbol as of where the floor stands.
+    pub(super) fn become_member(&mut self, index: u32, symbol: SymbolId, options: Options) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let subscriber = Subscriber {
+            connection: index,
+            channels: options.channels,
+            conflate: options.mode != Mode::Stream,
+        };
+        if let Mode::Conflate { interval_ms } = options.mode {
+            connection.conflated.insert(symbol, Conflated::new(interval_ms));
+        }
+        let at = self.rows.join(symbol, subscriber, self.at);
+        connection.members.insert(symbol, at);
+        self.metrics.subscriptions.inc();
+    }
+
+    /// Ends the connection's membership after sending what is held for it.
+    pub(super) fn end_membership(&mut self, index: u32, symbol: SymbolId) {
+        let lag_soft_ticks = self.config.lag_soft_ticks;
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        if let Some(mut conflation) = connection.conflated.remove(&symbol) {
+            for tick in conflation.release(self.now) {
+                connection.outbox.push_tick(tick, lag_soft_ticks);
+            }
+        }
+        if connection.outbox.is_lagging() {
+            connection.outbox.settle(symbol, connection.format, &mut self.rows);
+        }
+        mark_dirty(&mut self.dirty, connection, index);
+        self.remove_member(index, symbol);
+    }
+
+    /// Ends the connection's membership and drops what is queued or held of the symbol, since the
+    /// client may no longer see it.
+    pub(super) fn revoke_membership(&mut self, index: u32, symbol: SymbolId) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        connection.conflated.remove(&symbol);
+        connection.outbox.forget(symbol);
+        self.remove_member(index, symbol);
+    }
+
+    pub(super) fn remove_member(&mut self, index: u32, symbol: SymbolId) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(at) = connection.members.remove(&symbol) else { return };
+        self.metrics.subscriptions.dec();
+        if let Some(moved) = self.rows.leave(symbol, at) {
+            if let Some(moved) = self.connections.get_mut(moved as usize) {
+                moved.members.insert(symbol, at);
+            }
+        }
+    }
+
+    /// Puts a symbol under whatever subscription governs it now, after the one that did has gone:
+    /// the next takes over with a `start` and without a snapshot.
+    pub(super) fn regovern(&mut self, index: u32, symbol: SymbolId) {
+        let name = self.rows.name(symbol);
+        let Some(connection) = self.connections.get(index as usize) else { return };
+        let governing = connection.selections.governing(&name, &connection.grant.symbols);
+        self.end_membership(index, symbol);
+        if let Some((_, options)) = governing {
+            self.start_live(index, symbol, options);
+        }
+    }
+
+    /// Sends a `start` and goes live at once, without a snapshot.
+    pub(super) fn start_live(&mut self, index: u32, symbol: SymbolId, options: Options) {
+        let account = self.rows.account_at(symbol, self.at);
+        let mut frame = Vec::new();
+        let Some(connection) = self.connections.get(index as usize) else { return };
+        let (format, channels) = (connection.format, options.channels);
+        if Channel::BOTH.into_iter().any(|channel| account.last_of(channel, channels).is_some()) {
+            self.write_opening(&mut frame, format, symbol, &account, channels);
+        }
+        self.queue_frame(index, frame);
+        self.become_member(index, symbol, options);
+    }
+
+    /// Queues a frame of the connection's own, unless it is empty.
+    pub(super) fn queue_frame(&mut self, index: u32, frame: Vec<u8>) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        if !frame.is_empty() {
+            connection.outbox.push_frame(frame.into());
+            mark_dirty(&mut self.dirty, connection, index);
+        }
+    }
+}

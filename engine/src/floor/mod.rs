@@ -1,0 +1,198 @@
+//! A floor: one pinned thread that owns its subscribers' connections and fans ticks out to them.
+//!
+//! ```text
+//!              ┌───────────────────────── one turn ─────────────────────────┐
+//!  tape ─────► live ── references ──► outbox ──┐                            │
+//!  letters ──► intake (new sockets, tokens)    ├──► flush ──► sender ──► io_uring
+//!  sockets ──► reader ──► requests ──► joining ┘    (encode once)           │
+//!  clock ────► deadlines                                                    │
+//!              └────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing here is shared with another thread but the tape and the mailbox, so nothing is locked.
+//! Live ticks go first in a turn; snapshots and replays get what time `replay_us_per_turn`
+//! allows.
+
+mod closing;
+mod conflate;
+mod connection;
+mod deadlines;
+mod encode;
+mod flush;
+mod intake;
+mod join;
+mod joining;
+mod live;
+mod members;
+mod outbox;
+mod reader;
+mod requests;
+mod rows;
+mod selections;
+mod sender;
+mod timers;
+mod turn;
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use tickwire_proto::{claims::Grant, symbol::Symbol};
+
+use self::{
+    connection::Connection,
+    encode::Encoder,
+    join::{Join, JoinKey},
+    outbox::Shared,
+    reader::Reader,
+    rows::Rows,
+    sender::Pool,
+    timers::Timers,
+};
+use crate::{
+    bell::Mailbox,
+    clock::{Clock, Millis},
+    config::Config,
+    door::{Admitted, AuthDesk, TokenError},
+    metrics::FloorMetrics,
+    tape::{Position, Tape},
+};
+
+/// What reaches a floor from other threads.
+pub enum Letter {
+    /// A finished connection.
+    Admitted(Box<Admitted>),
+    /// The answer to an in-band `auth`.
+    Authenticated(Box<Authenticated>),
+    /// Close the connection of this session with 4509.
+    Replace(u64),
+    /// Say goodbye to everyone, then end.
+    Drain,
+}
+
+/// The answer to an in-band `auth`.
+pub struct Authenticated {
+    connection: u32,
+    generation: u32,
+    id: Option<u32>,
+    outcome: Result<Grant, TokenError>,
+}
+
+/// What others see of a floor.
+pub struct FloorDesk {
+    /// Its letters.
+    pub mailbox: Arc<Mailbox<Letter>>,
+    /// Connections on it or on their way to it; placement counts them.
+    pub load: AtomicUsize,
+}
+
+/// What a floor is built from.
+pub struct FloorSetup {
+    /// Its number, 0–63.
+    pub number: u32,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The ticks.
+    pub tape: Arc<Tape>,
+    /// Its own desk.
+    pub desk: Arc<FloorDesk>,
+    /// Verifies in-band tokens.
+    pub auth: AuthDesk,
+    /// Its counters.
+    pub metrics: FloorMetrics,
+}
+
+/// One floor, on its own thread.
+struct Floor {
+    number: u32,
+    config: Arc<Config>,
+    tape: Arc<Tape>,
+    desk: Arc<FloorDesk>,
+    auth: AuthDesk,
+    metrics: FloorMetrics,
+    clock: Clock,
+    /// The clock at the begin of the turn.
+    now: Millis,
+    /// The next record to take from the tape.
+    at: Position,
+    /// When the last record taken was admitted.
+    admitted_ns: u64,
+    connections: Slab<Connection>,
+    next_generation: u32,
+    rows: Rows,
+    /// Connections that follow at least one pattern, for symbols yet to be born.
+    pattern_followers: Vec<u32>,
+    /// Connections that wait for a symbol that nobody has published.
+    pending: FxHashMap<Symbol, Vec<u32>>,
+    joins: Slab<Join>,
+    /// Joins that can go on.
+    runnable: VecDeque<JoinKey>,
+    encoder: Encoder,
+    shared: Shared,
+    pool: Pool,
+    reader: Reader,
+    timers: Timers,
+    /// Connections with something to send.
+    dirty: Vec<u32>,
+    moved: Vec<u32>,
+    /// When the ticks of this turn were admitted.
+    turn_admitted_ns: Vec<u64>,
+    readable: Vec<(u32, u32)>,
+    draining: bool,
+}
+
+impl Floor {
+    fn new(setup: FloorSetup) -> io::Result<Self> {
+        let clock = Clock::default();
+        Ok(Self {
+            number: setup.number,
+            at: setup.tape.head(),
+            admitted_ns: crate::clock::wall_ns(),
+            rows: Rows::new(Arc::clone(&setup.tape), setup.number),
+            config: setup.config,
+            tape: setup.tape,
+            desk: setup.desk,
+            auth: setup.auth,
+            metrics: setup.metrics,
+            now: clock.now(),
+            clock,
+            connections: Slab::new(),
+            next_generation: 0,
+            pattern_followers: Vec::new(),
+            pending: FxHashMap::default(),
+            joins: Slab::new(),
+            runnable: VecDeque::new(),
+            encoder: Encoder::new(),
+            shared: Shared::default(),
+            pool: Pool::default(),
+            reader: Reader::new()?,
+            timers: Timers::default(),
+            dirty: Vec::new(),
+            moved: Vec::new(),
+            turn_admitted_ns: Vec::new(),
+            readable: Vec::new(),
+            draining: false,
+        })
+    }
+
+    /// The connection at `index`, unless another one has taken its place since.
+    fn connection(&mut self, index: u32, generation: u32) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(index as usize)
+            .filter(|connection| connection.generation == generation)
+    }
+}
+
+/// Puts a connection on the list of those with something to send.
+fn mark_dirty(dirty: &mut Vec<u32>, connection: &mut Connection, index: u32) {
+    if !connection.dirty {
+        connection.dirty = true;
+        dirty.push(index);
+    }
+}
+
+pub use turn::run;

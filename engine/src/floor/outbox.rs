@@ -1,0 +1,368 @@
+//! What one connection has yet to be sent.
+//!
+//! Control messages go first. Behind them stands one queue, in order: ticks as references into
+//! the tape, and frames of the connection's own. A backlog of ticks therefore costs 32 bytes
+//! each and no copy; one above `lag_soft_ticks` is conflated to the latest tick of each symbol and
+//! channel, with a `gap` for what that drops, until the client has caught up.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use rustc_hash::FxHashMap;
+use tickwire_proto::{
+    reply::{Gap, GapReason},
+    tick::{Channel, Marks},
+    upgrade::Subprotocol,
+};
+
+use super::{
+    encode::{self, Encoder},
+    rows::Rows,
+};
+use crate::tape::{Position, SymbolId, Tape};
+
+/// A tick on its way, by reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// Where it stands on the tape.
+    pub position: Position,
+    /// Its symbol.
+    pub symbol: SymbolId,
+    /// Its channel.
+    pub channel: Channel,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its seq.
+    pub seq: u64,
+    /// Ticks that a `conflate` dropped before it.
+    pub skipped: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Tick(Queued),
+    /// The next of the connection's own frames.
+    Frame,
+}
+
+/// What of one symbol and channel a lagging client will get: the latest tick, and the range
+/// that it replaces.
+#[derive(Clone, Copy, Debug)]
+struct Lagging {
+    dropped_from: Option<u64>,
+    latest: Queued,
+}
+
+/// The queue of one connection.
+#[derive(Default)]
+pub struct Outbox {
+    /// Frames that may overtake ticks: `ack`, `error`, `pong`, control frames.
+    pub control: Vec<u8>,
+    entries: VecDeque<Entry>,
+    frames: VecDeque<Rc<[u8]>>,
+    frame_bytes: usize,
+    ticks: usize,
+    lag: Option<Box<FxHashMap<(SymbolId, Channel), Lagging>>>,
+}
+
+/// What an assembly found, for the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Assembled {
+    /// Ticks written.
+    pub ticks: u64,
+    /// Ticks told as a gap since the tape no longer held them.
+    pub lost: u64,
+}
+
+/// The last send that consisted of shared ticks alone, to hand the same bytes to the next
+/// connection that wants exactly those.
+#[derive(Default)]
+pub struct Shared {
+    format: Subprotocol,
+    entries: Vec<Entry>,
+    bytes: Option<Rc<Vec<u8>>>,
+}
+
+/// Where a send's bytes come from, and what writing them takes.
+pub struct Assembly<'a> {
+    /// The connection's wire format.
+    pub format: Subprotocol,
+    /// Encoded ticks.
+    pub encoder: &'a mut Encoder,
+    /// Names and wire ids.
+    pub rows: &'a mut Rows,
+    /// The ticks.
+    pub tape: &'a Tape,
+    /// Largest send.
+    pub bytes_max: usize,
+}
+
+impl Outbox {
+    /// Queues a tick; conflates the backlog where it passes `lag_soft_ticks`.
+    ///
+    /// Returns how many ticks were dropped in favour of later ones.
+    pub fn push_tick(&mut self, tick: Queued, lag_soft_ticks: usize) -> u64 {
+        if let Some(lag) = &mut self.lag {
+            return note(lag, tick);
+        }
+        self.entries.push_back(Entry::Tick(tick));
+        self.ticks += 1;
+        if self.ticks > lag_soft_ticks { self.conflate_backlog() } else { 0 }
+    }
+
+    /// Queues a frame of the connection's own, behind what is queued.
+    pub fn push_frame(&mut self, frame: Rc<[u8]>) {
+        self.frame_bytes += frame.len();
+        self.frames.push_back(frame);
+        self.entries.push_back(Entry::Frame);
+    }
+
+    /// Bytes of own frames in the queue.
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// Ticks in the queue, those of a lagging client counted once per symbol and channel.
+    pub fn ticks(&self) -> usize {
+        self.ticks + self.lag.as_ref().map_or(0, |lag| lag.len())
+    }
+
+    /// Whether the client lags so far behind that its ticks are conflated.
+    pub fn is_lagging(&self) -> bool {
+        self.lag.is_some()
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.entries.is_empty() && self.lag.is_none()
+    }
+
+    /// Whether only messages that may not wait are queued.
+    pub fn is_control_only(&self) -> bool {
+        self.entries.is_empty() && self.lag.is_none()
+    }
+
+    /// Drops everything but control messages; what a closing connection still sends.
+    pub fn abandon_queue(&mut self) {
+        self.entries = VecDeque::new();
+        self.frames = VecDeque::new();
+        self.frame_bytes = 0;
+        self.ticks = 0;
+        self.lag = None;
+    }
+
+    /// Ends the conflation of one symbol before something of its own order follows (`start`,
+    /// `gap`, a replaced subscription).
+    pub fn settle(&mut self, symbol: SymbolId, format: Subprotocol, rows: &mut Rows) {
+        let Some(mut lag) = self.lag.take() else { return };
+        for channel in Channel::BOTH {
+            if let Some(lagging) = lag.remove(&(symbol, channel)) {
+                self.release(&lagging, format, rows);
+            }
+        }
+        self.lag = Some(lag);
+    }
+
+    /// Drops what is queued of a symbol that the client is no longer entitled to.
+    pub fn forget(&mut self, symbol: SymbolId) {
+        if let Some(lag) = &mut self.lag {
+            lag.retain(|(id, _), _| *id != symbol);
+        }
+        let before = self.entries.len();
+        self.entries.retain(|entry| !matches!(entry, Entry::Tick(tick) if tick.symbol == symbol));
+        self.ticks -= before - self.entries.len();
+    }
+
+    fn release(&mut self, lagging: &Lagging, format: Subprotocol, rows: &mut Rows) {
+        let latest = lagging.latest;
+        if let Some(from) = lagging.dropped_from {
+            let mut frame = Vec::with_capacity(160);
+            write_lost(&mut frame, format, rows, &latest, from, latest.seq - 1, GapReason::SlowConsumer);
+            self.push_frame(frame.into());
+        }
+        self.entries.push_back(Entry::Tick(latest));
+        self.ticks += 1;
+    }
+
+    /// Replaces the queued ticks by the latest of each symbol and channel.
+    ///
+    /// Own frames keep their place, and a tick never passes one: those before a frame of any
+    /// kind stay as they are, so only what follows the last own frame is conflated.
+    fn conflate_backlog(&mut self) -> u64 {
+        let tail_at = self
+            .entries
+            .iter()
+            .rposition(|entry| matches!(entry, Entry::Frame))
+            .map_or(0, |last_frame| last_frame + 1);
+        let mut lag = Box::new(FxHashMap::default());
+        let mut dropped = 0;
+        for entry in self.entries.drain(tail_at..) {
+            if let Entry::Tick(tick) = entry {
+                self.ticks -= 1;
+                dropped += note(&mut lag, tick);
+            }
+        }
+        self.lag = Some(lag);
+        dropped
+    }
+
+    /// Writes the next send into `out`: control first, then the queue up to the bound.
+    pub fn assemble(&mut self, out: &mut Vec<u8>, assembly: &mut Assembly<'_>) -> Assembled {
+        let mut assembled = Assembled::default();
+        out.append(&mut self.control);
+        self.catch_up(assembly);
+        while out.len() < assembly.bytes_max {
+            let Some(entry) = self.entries.pop_front() else { break };
+            match entry {
+                Entry::Frame => {
+                    if let Some(frame) = self.frames.pop_front() {
+                        self.frame_bytes -= frame.len();
+                        out.extend_from_slice(&frame);
+                    }
+                }
+                Entry::Tick(tick) => {
+                    self.ticks -= 1;
+                    write_queued(out, &tick, assembly, &mut assembled);
+                }
+            }
+        }
+        self.shrink();
+        assembled
+    }
+
+    /// As [`Outbox::assemble`], but hands out the bytes of the connection before where they are
+    /// the same. `None` where this queue holds anything but shared ticks.
+    pub fn assemble_shared(
+        &mut self,
+        shared: &mut Shared,
+        spare: impl FnOnce() -> Rc<Vec<u8>>,
+        assembly: &mut Assembly<'_>,
+    ) -> Option<(Rc<Vec<u8>>, Assembled)> {
+        let small = self.entries.len() <= SHARED_TICKS_MAX;
+        let plain = |entry: &Entry| matches!(entry, Entry::Tick(tick) if tick.skipped == 0);
+        if !small || !self.control.is_empty() || self.lag.is_some() || !self.entries.iter().all(plain) {
+            return None;
+        }
+        let ticks = self.entries.len() as u64;
+        if let Some(bytes) = &shared.bytes {
+            if shared.format == assembly.format && self.entries.iter().eq(shared.entries.iter()) {
+                let bytes = Rc::clone(bytes);
+                self.entries.clear();
+                self.ticks = 0;
+                return Some((bytes, Assembled { ticks, lost: 0 }));
+            }
+        }
+        shared.bytes = None;
+        shared.format = assembly.format;
+        shared.entries.clear();
+        shared.entries.extend(self.entries.iter());
+        let mut bytes = spare();
+        let assembled = self.assemble(Rc::make_mut(&mut bytes), assembly);
+        if assembled.lost == 0 && self.entries.is_empty() {
+            shared.bytes = Some(Rc::clone(&bytes));
+        }
+        Some((bytes, assembled))
+    }
+
+    /// A client whose queue has drained gets the latest of what it missed, and the full stream
+    /// from there on.
+    fn catch_up(&mut self, assembly: &mut Assembly<'_>) {
+        if !self.entries.is_empty() {
+            return;
+        }
+        let Some(lag) = self.lag.take() else { return };
+        let mut latest: Vec<Lagging> = lag.into_values().collect();
+        latest.sort_unstable_by_key(|lagging| lagging.latest.position);
+        for lagging in &latest {
+            self.release(lagging, assembly.format, assembly.rows);
+        }
+    }
+
+    /// A backlog that is gone need not keep its memory.
+    fn shrink(&mut self) {
+        const ENTRIES_KEPT: usize = 64;
+        if self.entries.is_empty() && self.entries.capacity() > ENTRIES_KEPT {
+            self.entries.shrink_to(ENTRIES_KEPT);
+            self.frames.shrink_to(4);
+        }
+        if self.control.capacity() > 4096 {
+            self.control = Vec::new();
+        }
+    }
+}
+
+impl Shared {
+    /// Forgets the last send, so that its buffer can be used again.
+    pub fn clear(&mut self) {
+        self.bytes = None;
+        self.entries.clear();
+    }
+}
+
+/// A longer backlog is hardly ever shared, and comparing it would cost more than copying.
+const SHARED_TICKS_MAX: usize = 64;
+
+fn note(lag: &mut FxHashMap<(SymbolId, Channel), Lagging>, tick: Queued) -> u64 {
+    match lag.entry((tick.symbol, tick.channel)) {
+        std::collections::hash_map::Entry::Vacant(vacant) => {
+            vacant.insert(Lagging { dropped_from: None, latest: tick });
+            0
+        }
+        std::collections::hash_map::Entry::Occupied(mut occupied) => {
+            let lagging = occupied.get_mut();
+            // A conflated tick stands for those that it skipped; the gap names them as well.
+            let first = lagging.latest.seq - u64::from(lagging.latest.skipped);
+            lagging.dropped_from.get_or_insert(first);
+            lagging.latest = Queued { skipped: 0, ..tick };
+            1
+        }
+    }
+}
+
+fn write_queued(out: &mut Vec<u8>, tick: &Queued, assembly: &mut Assembly<'_>, assembled: &mut Assembled) {
+    let format = assembly.format;
+    let symbol = assembly.rows.name(tick.symbol);
+    let written = if tick.skipped == 0 {
+        let rows = &mut *assembly.rows;
+        assembly
+            .encoder
+            .tick(format, tick.position, assembly.tape, &symbol, |epoch| rows.wire_id(tick.symbol, epoch))
+            .map(|frame| out.extend_from_slice(frame))
+    } else {
+        let marks = Marks { skipped: tick.skipped, ..Marks::default() };
+        let wire_id = assembly.rows.wire_id(tick.symbol, tick.epoch);
+        assembly
+            .tape
+            .read(tick.position)
+            .map(|record| encode::write_tick(out, format, &record, &symbol, wire_id, &marks))
+    };
+    if written.is_ok() {
+        assembled.ticks += 1;
+        return;
+    }
+    // The tape was lapped before this client took the tick: it stood in the way of nobody else.
+    let first = tick.seq - u64::from(tick.skipped);
+    write_lost(out, format, assembly.rows, tick, first, tick.seq, GapReason::SlowConsumer);
+    assembled.lost += 1 + u64::from(tick.skipped);
+}
+
+fn write_lost(
+    out: &mut Vec<u8>,
+    format: Subprotocol,
+    rows: &mut Rows,
+    tick: &Queued,
+    from: u64,
+    to: u64,
+    reason: GapReason,
+) {
+    let gap = Gap {
+        symbol: rows.name(tick.symbol),
+        channel: tick.channel,
+        epoch: tick.epoch,
+        from: Some(from),
+        to: Some(to),
+        reason,
+        replay: None,
+    };
+    let wire_id = rows.wire_id(tick.symbol, tick.epoch);
+    encode::write_gap(out, format, &gap, wire_id);
+}

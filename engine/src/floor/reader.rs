@@ -1,0 +1,92 @@
+//! Receiving: readiness of every connection of the floor through one epoll set, which io_uring
+//! watches as a single descriptor.
+//!
+//! Subscribers hardly ever send. Watching them costs a floor nothing while they are silent: no
+//! task, no buffer, no request in flight each; one shared buffer serves whoever speaks.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    event::epoll::{self, CreateFlags, EventData, EventFlags},
+    net::RecvFlags,
+};
+
+use crate::bell::Readiness;
+
+/// Connections looked at per turn; the rest stay ready for the next.
+const EVENTS_PER_TURN: usize = 256;
+/// Bytes read from one connection per turn.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The floor's epoll set and its read buffer.
+pub struct Reader {
+    set: OwnedFd,
+    events: Vec<epoll::Event>,
+    buffer: Box<[u8]>,
+}
+
+/// What a read brought.
+pub enum Read<'a> {
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// Nothing just now.
+    Nothing,
+    /// The peer will send no more.
+    End,
+}
+
+impl Reader {
+    /// An empty set.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            set: epoll::create(CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(EVENTS_PER_TURN),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        })
+    }
+
+    /// What the event loop waits on.
+    pub fn readiness(&self) -> io::Result<Readiness> {
+        Readiness::new(self.set.as_fd().try_clone_to_owned()?)
+    }
+
+    /// Watches a socket on behalf of the connection at `index`.
+    pub fn watch(&self, socket: &impl AsFd, index: u32, generation: u32) -> io::Result<()> {
+        let data = EventData::new_u64(u64::from(generation) << 32 | u64::from(index));
+        Ok(epoll::add(&self.set, socket, data, EventFlags::IN | EventFlags::RDHUP)?)
+    }
+
+    /// Stops watching a socket, before it is closed.
+    pub fn forget(&self, socket: &impl AsFd) {
+        // It fails only where the socket was never watched, which leaves nothing to undo.
+        let _ = epoll::delete(&self.set, socket);
+    }
+
+    /// Appends the (index, generation) of connections that have something to read.
+    pub fn ready(&mut self, into: &mut Vec<(u32, u32)>) -> io::Result<()> {
+        self.events.clear();
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        match epoll::wait(&self.set, rustix::buffer::spare_capacity(&mut self.events), Some(&now)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &self.events {
+            let data = event.data.u64();
+            into.push((data as u32, (data >> 32) as u32));
+        }
+        Ok(())
+    }
+
+    /// Reads once from a socket.
+    pub fn read(&mut self, socket: &impl AsFd) -> io::Result<Read<'_>> {
+        match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Ok(Read::End),
+            Ok((_, bytes)) => Ok(Read::Bytes(&self.buffer[..bytes])),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(Read::Nothing),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The floor's loop: turns while there is work, sleep while there is none.
+//!
+//! The traps of monoio 0.2.4 shape it. A task that wakes itself starves all others, so the loop
+//! goes around by two tasks that wake each other. Timers and foreign wakers fire only while the
+//! thread is parked, so deadlines are checked by the turn itself and letters come through a
+//! mailbox with an eventfd.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use monoio::time::Sleep;
+
+use super::{Floor, FloorSetup};
+use crate::{
+    bell::{Bell, Listener, Readiness},
+    clock::wall_ns,
+    config::Idle,
+    threads::{self, Driver},
+};
+
+/// The longest sleep without looking at the clock.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Runs a floor on this thread until it has drained; calls `ready` once it can take connections.
+///
+/// # Errors
+///
+/// Where neither io_uring nor epoll can be set up, or the epoll set fails.
+pub fn run(setup: FloorSetup, driver: Driver, ready: impl FnOnce() + 'static) -> io::Result<()> {
+    threads::block_on(driver, async move {
+        let floor = Floor::new(setup)?;
+        ready();
+        serve(floor).await
+    })?
+}
+
+/// What the loop's tasks share.
+struct Laps {
+    turn: RefCell<Option<Waker>>,
+    bounce: RefCell<Option<Waker>>,
+    readable: Cell<bool>,
+}
+
+impl Laps {
+    fn wake_turn(&self) {
+        if let Some(waker) = self.turn.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Goes around once more, behind everything else that is runnable.
+    fn go_on(&self) {
+        if let Some(waker) = self.bounce.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+async fn serve(mut floor: Floor) -> io::Result<()> {
+    let bell = Arc::clone(floor.desk.mailbox.bell());
+    let laps = Rc::new(Laps {
+        turn: RefCell::new(None),
+        bounce: RefCell::new(None),
+        readable: Cell::new(true),
+    });
+    monoio::spawn(bounce(Rc::clone(&laps)));
+    monoio::spawn(hear(bell.listener()?, Rc::clone(&laps)));
+    monoio::spawn(watch(floor.reader.readiness()?, Rc::clone(&laps)));
+    let mut sleep = Box::pin(monoio::time::sleep(SLEEP_MAX));
+    let mut idle_since = Instant::now();
+    poll_fn(move |cx| {
+        super::sender::wake_on_completion(cx.waker());
+        *laps.turn.borrow_mut() = Some(cx.waker().clone());
+        bell.rouse();
+        match floor.turn(laps.readable.take()) {
+            Err(error) => return Poll::Ready(Err(error)),
+            Ok(Turn::Over) => return Poll::Ready(Ok(())),
+            Ok(Turn::Busy) => idle_since = Instant::now(),
+            Ok(Turn::Idle) if floor.may_park(idle_since) && floor.fall_asleep(&bell, sleep.as_mut(), cx) => {
+                return Poll::Pending;
+            }
+            Ok(Turn::Idle) => {}
+        }
+        laps.go_on();
+        Poll::Pending
+    })
+    .await
+}
+
+/// The task that the turn wakes to be woken by it.
+async fn bounce(laps: Rc<Laps>) {
+    poll_fn(|cx| {
+        *laps.bounce.borrow_mut() = Some(cx.waker().clone());
+        laps.wake_turn();
+        Poll::Pending
+    })
+    .await
+}
+
+async fn hear(listener: Listener, laps: Rc<Laps>) {
+    while listener.rung().await.is_ok() {
+        laps.wake_turn();
+    }
+}
+
+async fn watch(readiness: Readiness, laps: Rc<Laps>) {
+    while readiness.readable().await.is_ok() {
+        laps.readable.set(true);
+        laps.wake_turn();
+    }
+}
+
+/// What a turn left.
+enum Turn {
+    /// Something was done, or is left to do.
+    Busy,
+    /// There was nothing to do.
+    Idle,
+    /// The floor has drained.
+    Over,
+}
+
+impl Floor {
+    fn turn(&mut self, readable: bool) -> io::Result<Turn> {
+        self.now = self.clock.now();
+        let mut worked = self.take_completions();
+        worked |= self.take_live();
+        worked |= self.take_letters();
+        if readable {
+            worked |= self.take_readable()?;
+        }
+        worked |= self.run_joins();
+        worked |= self.run_deadlines();
+        self.flush();
+        self.observe_turn();
+        if self.draining && self.connections.is_empty() {
+            return Ok(Turn::Over);
+        }
+        Ok(if worked { Turn::Busy } else { Turn::Idle })
+    }
+
+    /// Brings the gauges up to date, and tells how long this turn's ticks took to be sent.
+    fn observe_turn(&mut self) {
+        if !self.turn_admitted_ns.is_empty() {
+            let now_ns = wall_ns();
+            for admitted_ns in self.turn_admitted_ns.drain(..) {
+                let seconds = now_ns.saturating_sub(admitted_ns) as f64 / 1e9;
+                self.metrics.ingest_to_send.observe(seconds);
+            }
+        }
+        self.metrics.mailbox.set(self.desk.mailbox.len() as i64);
+        self.metrics.joins.set(self.joins.len() as i64);
+        self.metrics.runnable_joins.set(self.runnable.len() as i64);
+        self.metrics.timers.set(self.timers.len() as i64);
+    }
+
+    fn may_park(&self, idle_since: Instant) -> bool {
+        match self.config.idle {
+            Idle::Park => true,
+            Idle::Spin => false,
+            Idle::Hybrid => idle_since.elapsed() >= Duration::from_micros(self.config.spin_us),
+        }
+    }
+
+    /// Announces sleep and looks once more; false where there is something to do after all.
+    fn fall_asleep(&mut self, bell: &Bell, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+        bell.doze();
+        // Pairs with ingest's push, then fence, then look at the interest mask and the bell.
+        let work = self.tape.head() > self.at || !self.desk.mailbox.is_empty() || !self.dirty.is_empty();
+        if work {
+            bell.rouse();
+            return false;
+        }
+        let until = self.timers.next().map_or(SLEEP_MAX, |next| self.clock.until(next));
+        sleep.as_mut().reset(monoio::time::Instant::now() + until.min(SLEEP_MAX));
+        if sleep.poll(cx).is_ready() {
+            bell.rouse();
+            return false;
+        }
+        true
+    }
+}

@@ -1,0 +1,431 @@
+//! The order of the tape: epochs, seqs, duplicates, holes, and who is a source of what.
+//!
+//! No I/O and no clock here: both times are arguments, so every decision can be replayed.
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use tickwire_proto::{
+    code::ErrorCode,
+    reply::GapReason,
+    symbol::Symbol,
+    tick::{Channel, FeedState, IDENTITY_MAX, PublishedTick, Values},
+};
+
+use super::arbitration::{Held, Holding};
+use crate::{
+    clock::Millis,
+    tape::{Event, SymbolId, Writer},
+};
+
+/// Names a publisher's connection or an in-process lane, for the life of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub u64);
+
+/// The sequencer's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct SequencerOptions {
+    /// How long a hole waits for another source.
+    pub arbitration_ms: u64,
+    /// Ticks held per symbol and channel.
+    pub held_max: usize,
+    /// Unix time at the engine's start, ms: the epoch of what the engine numbers.
+    pub start_ms: u64,
+}
+
+/// Who numbers a symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Numbering {
+    Engine,
+    Source,
+}
+
+#[derive(Debug, Default)]
+struct SymbolState {
+    numbering: Option<Numbering>,
+    epoch: u64,
+    last: [Option<u64>; 2],
+    holding: [Holding; 2],
+    /// The last gaps declared in each channel, to tell late copies from plain duplicates.
+    gaps: [GapMemory; 2],
+    sources: SmallVec<[SourceId; 2]>,
+}
+
+/// The bounds of the last few gaps of a channel.
+#[derive(Debug, Default)]
+struct GapMemory {
+    gaps: [(u64, u64); 4],
+    next: usize,
+}
+
+impl GapMemory {
+    fn remember(&mut self, from: u64, to: u64) {
+        self.gaps[self.next] = (from, to);
+        self.next = (self.next + 1) % self.gaps.len();
+    }
+
+    fn contains(&self, seq: u64) -> bool {
+        self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&seq))
+    }
+}
+
+/// What became of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is on the tape.
+    Accepted,
+    /// Another copy preceded it.
+    Duplicate,
+    /// It waits for the seqs before it; a [`Settled`] follows.
+    Held,
+    /// It is refused.
+    Refused(Refusal),
+}
+
+/// Why a tick is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code on the wire.
+    pub code: ErrorCode,
+    /// A sentence for humans.
+    pub message: &'static str,
+}
+
+/// A held tick was placed on the tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Whose.
+    pub source: SourceId,
+    /// In which of its messages.
+    pub message: u64,
+}
+
+/// Counts for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SequencerCounts {
+    /// Ticks placed.
+    pub placed: u64,
+    /// Copies of ticks placed before.
+    pub duplicates: u64,
+    /// Copies that came after their gap had been declared; among `duplicates`.
+    pub late: u64,
+    /// Gaps declared.
+    pub gaps: u64,
+    /// Ticks held for arbitration now.
+    pub held: u64,
+}
+
+/// Decides and writes.
+pub struct Sequencer {
+    writer: Writer,
+    options: SequencerOptions,
+    symbols: Vec<SymbolState>,
+    sources: FxHashMap<SourceId, Vec<SymbolId>>,
+    /// Channels with held ticks.
+    waiting: Vec<(SymbolId, Channel)>,
+    settled: Vec<Settled>,
+    touched: Vec<SymbolId>,
+    born: bool,
+    counts: SequencerCounts,
+}
+
+impl Sequencer {
+    /// A sequencer that owns the tape's only writer.
+    pub fn new(writer: Writer, options: SequencerOptions) -> Self {
+        Self {
+            writer,
+            options,
+            symbols: Vec::new(),
+            sources: FxHashMap::default(),
+            waiting: Vec::new(),
+            settled: Vec::new(),
+            touched: Vec::new(),
+            born: false,
+            counts: SequencerCounts::default(),
+        }
+    }
+
+    /// Decides one tick of `source`, the `message`-th of its messages.
+    pub fn submit(
+        &mut self,
+        source: SourceId,
+        message: u64,
+        tick: &PublishedTick,
+        now: Millis,
+        wall_ns: u64,
+    ) -> Verdict {
+        let numbering = if tick.identity.is_some() { Numbering::Source } else { Numbering::Engine };
+        let id = match self.enter(source, tick.symbol, numbering, tick.identity.map(|identity| identity.epoch), wall_ns) {
+            Ok(id) => id,
+            Err(refusal) => return Verdict::Refused(refusal),
+        };
+        let channel = tick.values.channel();
+        let ts_ns = tick.ts_ns.unwrap_or(wall_ns);
+        let state = &mut self.symbols[id.0 as usize];
+        let seq = match tick.identity {
+            Some(identity) => identity.seq,
+            None => state.last[channel.index()].unwrap_or(0) + 1,
+        };
+        let expected = state.last[channel.index()].map_or(seq, |last| last + 1);
+        if seq < expected {
+            self.counts.late += u64::from(state.gaps[channel.index()].contains(seq));
+            self.counts.duplicates += 1;
+            return Verdict::Duplicate;
+        }
+        if seq == expected {
+            self.place(id, channel, seq, ts_ns, tick.values, wall_ns);
+            self.place_successors(id, channel, wall_ns);
+            self.drop_from_waiting(id, channel);
+            return Verdict::Accepted;
+        }
+        let deadline = now.after(self.options.arbitration_ms);
+        let held = Held { source, message, ts_ns, values: tick.values, deadline };
+        self.hold(id, channel, seq, held, wall_ns)
+    }
+
+    /// Makes `source` a live source of `symbol` without a tick.
+    ///
+    /// # Errors
+    ///
+    /// As for a tick with that epoch.
+    pub fn declare(&mut self, source: SourceId, symbol: Symbol, epoch: Option<u64>, wall_ns: u64) -> Result<(), Refusal> {
+        let numbering = if epoch.is_some() { Numbering::Source } else { Numbering::Engine };
+        self.enter(source, symbol, numbering, epoch, wall_ns).map(|_| ())
+    }
+
+    /// A source went away: symbols that it was the last source of become stale.
+    pub fn leave(&mut self, source: SourceId, wall_ns: u64) {
+        for id in self.sources.remove(&source).unwrap_or_default() {
+            let state = &mut self.symbols[id.0 as usize];
+            state.sources.retain(|own| *own != source);
+            if !state.sources.is_empty() {
+                continue;
+            }
+            // Nobody is left to fill the holes.
+            self.release_all(id, wall_ns);
+            let epoch = self.symbols[id.0 as usize].epoch;
+            self.push(id, epoch, wall_ns, Event::Feed(FeedState::Stale));
+        }
+    }
+
+    /// Declares the holes whose time is up.
+    pub fn expire(&mut self, now: Millis, wall_ns: u64) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (id, channel) in waiting {
+            while self.symbols[id.0 as usize].holding[channel.index()].deadline().is_some_and(|at| at <= now) {
+                self.release_first(id, channel, wall_ns);
+            }
+            self.keep_waiting(id, channel);
+        }
+    }
+
+    /// When [`Sequencer::expire`] next has something to do.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.waiting
+            .iter()
+            .filter_map(|(id, channel)| self.symbols[id.0 as usize].holding[channel.index()].deadline())
+            .min()
+    }
+
+    /// Held ticks that were placed since this was last asked.
+    pub fn take_settled(&mut self) -> Vec<Settled> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Symbols written to since this was last asked, and whether any of them is new: then every
+    /// floor has to be woken, since its patterns may match.
+    pub fn take_touched(&mut self, mut each: impl FnMut(SymbolId)) -> bool {
+        for id in self.touched.drain(..) {
+            each(id);
+        }
+        std::mem::take(&mut self.born)
+    }
+
+    /// Counts since the start.
+    pub fn counts(&self) -> SequencerCounts {
+        let held = self
+            .waiting
+            .iter()
+            .map(|(id, channel)| self.symbols[id.0 as usize].holding[channel.index()].len() as u64)
+            .sum();
+        SequencerCounts { held, ..self.counts }
+    }
+
+    /// Checks numbering and epoch, opens a new epoch where one begins, and counts the source in.
+    fn enter(
+        &mut self,
+        source: SourceId,
+        symbol: Symbol,
+        numbering: Numbering,
+        epoch: Option<u64>,
+        wall_ns: u64,
+    ) -> Result<SymbolId, Refusal> {
+        if epoch.is_some_and(|epoch| !(1..=IDENTITY_MAX).contains(&epoch)) {
+            return Err(Refusal { code: ErrorCode::OutOfRange, message: "epoch is outside 1…2^53-1" });
+        }
+        let id = self.writer.intern(symbol).map_err(|_| Refusal {
+            code: ErrorCode::OutOfRange,
+            message: "the engine's table of symbols is full (symbols_max)",
+        })?;
+        if id.0 as usize == self.symbols.len() {
+            self.symbols.push(SymbolState::default());
+            self.born = true;
+        }
+        let state = &self.symbols[id.0 as usize];
+        if !state.sources.is_empty() && state.numbering.is_some_and(|own| own != numbering) {
+            return Err(Refusal {
+                code: ErrorCode::MixedNumbering,
+                message: "the symbol's live sources number it the other way",
+            });
+        }
+        let epoch = match epoch {
+            Some(epoch) => epoch,
+            None => engine_epoch(state, self.options.start_ms, wall_ns / 1_000_000)?,
+        };
+        if epoch < state.epoch {
+            return Err(Refusal { code: ErrorCode::StaleEpoch, message: "a higher epoch is in force" });
+        }
+        if epoch > state.epoch {
+            self.release_all(id, wall_ns);
+            let state = &mut self.symbols[id.0 as usize];
+            state.epoch = epoch;
+            state.last = [None; 2];
+            state.gaps = <[GapMemory; 2]>::default();
+        }
+        self.symbols[id.0 as usize].numbering = Some(numbering);
+        self.join(source, id, wall_ns);
+        Ok(id)
+    }
+
+    /// Counts a source in; a symbol's first makes it live.
+    fn join(&mut self, source: SourceId, id: SymbolId, wall_ns: u64) {
+        let state = &mut self.symbols[id.0 as usize];
+        if state.sources.contains(&source) {
+            return;
+        }
+        state.sources.push(source);
+        let (first, epoch) = (state.sources.len() == 1, state.epoch);
+        self.sources.entry(source).or_default().push(id);
+        if first {
+            self.push(id, epoch, wall_ns, Event::Feed(FeedState::Live));
+        }
+    }
+
+    /// Holds a tick behind a hole; with one live source the hole is declared at once.
+    fn hold(&mut self, id: SymbolId, channel: Channel, seq: u64, held: Held, wall_ns: u64) -> Verdict {
+        let source = held.source;
+        let message = held.message;
+        let state = &mut self.symbols[id.0 as usize];
+        let alone = state.sources.len() == 1;
+        let holding = &mut state.holding[channel.index()];
+        let was_empty = holding.is_empty();
+        if !holding.hold(seq, held) {
+            self.counts.duplicates += 1;
+            return Verdict::Duplicate;
+        }
+        if was_empty {
+            self.waiting.push((id, channel));
+        }
+        let settled_before = self.settled.len();
+        if alone {
+            self.release_channel(id, channel, wall_ns);
+        } else if self.symbols[id.0 as usize].holding[channel.index()].len() > self.options.held_max {
+            self.release_first(id, channel, wall_ns);
+            self.drop_from_waiting(id, channel);
+        }
+        // The tick itself may have been placed by that; then its verdict says so.
+        let own = Settled { source, message };
+        match self.settled[settled_before..].iter().rposition(|settled| *settled == own) {
+            Some(at) if self.symbols[id.0 as usize].last[channel.index()] >= Some(seq) => {
+                self.settled.remove(settled_before + at);
+                Verdict::Accepted
+            }
+            _ => Verdict::Held,
+        }
+    }
+
+    fn place(&mut self, id: SymbolId, channel: Channel, seq: u64, ts_ns: u64, values: Values, wall_ns: u64) {
+        let state = &mut self.symbols[id.0 as usize];
+        state.last[channel.index()] = Some(seq);
+        let epoch = state.epoch;
+        self.counts.placed += 1;
+        self.push(id, epoch, wall_ns, Event::Tick { seq, ts_ns, values });
+    }
+
+    /// Places the held ticks that follow without a hole.
+    fn place_successors(&mut self, id: SymbolId, channel: Channel, wall_ns: u64) {
+        loop {
+            let state = &mut self.symbols[id.0 as usize];
+            let Some(last) = state.last[channel.index()] else { return };
+            let Some(held) = state.holding[channel.index()].take_next(last + 1) else { return };
+            self.settled.push(Settled { source: held.source, message: held.message });
+            self.place(id, channel, last + 1, held.ts_ns, held.values, wall_ns);
+        }
+    }
+
+    /// Declares the first hole of a channel, and places what stands behind it.
+    fn release_first(&mut self, id: SymbolId, channel: Channel, wall_ns: u64) {
+        let state = &mut self.symbols[id.0 as usize];
+        let Some((seq, held)) = state.holding[channel.index()].take_first() else { return };
+        let epoch = state.epoch;
+        if let Some(last) = state.last[channel.index()].filter(|last| last + 1 < seq) {
+            state.gaps[channel.index()].remember(last + 1, seq - 1);
+            self.counts.gaps += 1;
+            let gap = Event::Gap { channel, from: last + 1, to: seq - 1, reason: GapReason::Source };
+            self.push(id, epoch, wall_ns, gap);
+        }
+        self.settled.push(Settled { source: held.source, message: held.message });
+        self.place(id, channel, seq, held.ts_ns, held.values, wall_ns);
+        self.place_successors(id, channel, wall_ns);
+    }
+
+    fn release_channel(&mut self, id: SymbolId, channel: Channel, wall_ns: u64) {
+        while !self.symbols[id.0 as usize].holding[channel.index()].is_empty() {
+            self.release_first(id, channel, wall_ns);
+        }
+        self.drop_from_waiting(id, channel);
+    }
+
+    fn release_all(&mut self, id: SymbolId, wall_ns: u64) {
+        for channel in Channel::BOTH {
+            self.release_channel(id, channel, wall_ns);
+        }
+    }
+
+    fn drop_from_waiting(&mut self, id: SymbolId, channel: Channel) {
+        if self.waiting.is_empty() || !self.symbols[id.0 as usize].holding[channel.index()].is_empty() {
+            return;
+        }
+        self.waiting.retain(|own| *own != (id, channel));
+    }
+
+    fn keep_waiting(&mut self, id: SymbolId, channel: Channel) {
+        if !self.symbols[id.0 as usize].holding[channel.index()].is_empty() {
+            self.waiting.push((id, channel));
+        }
+    }
+
+    fn push(&mut self, id: SymbolId, epoch: u64, wall_ns: u64, event: Event) {
+        self.writer.push(id, epoch, wall_ns, event);
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
+        }
+    }
+}
+
+/// The epoch under which the engine numbers a symbol: drawn at the engine's start, and anew
+/// after source-numbered ticks; kept over publishers' reconnects.
+fn engine_epoch(state: &SymbolState, start_ms: u64, now_ms: u64) -> Result<u64, Refusal> {
+    let epoch = match state.numbering {
+        Some(Numbering::Engine) => state.epoch,
+        Some(Numbering::Source) => now_ms.max(state.epoch + 1),
+        None => start_ms,
+    };
+    if epoch > IDENTITY_MAX {
+        return Err(Refusal { code: ErrorCode::OutOfRange, message: "no epoch is left above the source's" });
+    }
+    Ok(epoch)
+}
+
+#[cfg(test)]
+#[path = "sequencer_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! What the passing of time asks of a connection.
+
+use tickwire_proto::close::CloseReason;
+
+use crate::{
+    clock::{Millis, wall_s},
+    config::Config,
+};
+
+/// The times that decide when a connection is pinged, warned, or closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Liveness {
+    last_sent: Millis,
+    last_heard: Millis,
+    pinged: Option<Millis>,
+    /// When nothing subscribed closes the connection; `None` once something was.
+    subscribe_by: Option<Millis>,
+    expiring_at: Option<Millis>,
+    expired_at: Millis,
+}
+
+/// Something that is due now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Send `heartbeat`.
+    Heartbeat,
+    /// Send a WebSocket ping (RFC 6455 § 5.5.2).
+    Ping,
+    /// Send `token_expiring`.
+    TokenExpiring,
+    /// Close.
+    Close(CloseReason),
+}
+
+impl Liveness {
+    /// A connection admitted at `now` with a token that expires at `token_exp_s`.
+    pub fn new(now: Millis, token_exp_s: u64, must_subscribe: bool, config: &Config) -> Self {
+        let mut liveness = Self {
+            last_sent: now,
+            last_heard: now,
+            pinged: None,
+            subscribe_by: must_subscribe.then(|| now.after(config.first_subscribe_s * 1_000)),
+            expiring_at: None,
+            expired_at: now,
+        };
+        liveness.token(now, token_exp_s, config);
+        liveness
+    }
+
+    /// A token came into force.
+    pub fn token(&mut self, now: Millis, exp_s: u64, config: &Config) {
+        let left_ms = exp_s.saturating_sub(wall_s()).saturating_mul(1_000);
+        self.expiring_at = Some(now.after(left_ms.saturating_sub(config.token_expiring_s * 1_000)));
+        self.expired_at = now.after(left_ms.saturating_add(config.token_grace_s * 1_000));
+    }
+
+    /// Something was sent.
+    pub fn sent(&mut self, now: Millis) {
+        self.last_sent = now;
+    }
+
+    /// Something was received.
+    pub fn heard(&mut self, now: Millis) {
+        self.last_heard = now;
+        self.pinged = None;
+    }
+
+    /// The connection subscribed to something.
+    pub fn subscribed(&mut self) {
+        self.subscribe_by = None;
+    }
+
+    /// The earliest moment at which [`Liveness::due`] may have something to say.
+    pub fn deadline(&self, config: &Config) -> Millis {
+        let ping_or_pong = match self.pinged {
+            Some(at) => at.after(config.pong_wait_s * 1_000),
+            None => self.last_heard.after(config.ping_idle_s * 1_000),
+        };
+        [self.subscribe_by, self.expiring_at]
+            .into_iter()
+            .flatten()
+            .chain([
+                self.last_sent.after(config.heartbeat_ms),
+                ping_or_pong,
+                self.expired_at,
+            ])
+            .min()
+            .unwrap_or(self.expired_at)
+    }
+
+    /// The next thing due at `now`, marked as done; call it until `None`.
+    pub fn due(&mut self, now: Millis, config: &Config) -> Option<Due> {
+        if now >= self.expired_at {
+            return Some(Due::Close(CloseReason::TokenExpired));
+        }
+        if self.subscribe_by.is_some_and(|by| now >= by) {
+            return Some(Due::Close(CloseReason::NothingSubscribed));
+        }
+        match self.pinged {
+            Some(at) if now >= at.after(config.pong_wait_s * 1_000) => {
+                return Some(Due::Close(CloseReason::NoPong));
+            }
+            None if now >= self.last_heard.after(config.ping_idle_s * 1_000) => {
+                self.pinged = Some(now);
+                return Some(Due::Ping);
+            }
+            _ => {}
+        }
+        if self.expiring_at.is_some_and(|at| now >= at) {
+            self.expiring_at = None;
+            return Some(Due::TokenExpiring);
+        }
+        if now >= self.last_sent.after(config.heartbeat_ms) {
+            self.last_sent = now;
+            return Some(Due::Heartbeat);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(liveness: &mut Liveness, now: Millis, config: &Config) -> Vec<Due> {
+        std::iter::from_fn(|| liveness.due(now, config)).take(8).collect()
+    }
+
+    #[test]
+    fn silence_brings_heartbeats_a_ping_and_the_end() {
+        let config = Config::default();
+        let mut liveness = Liveness::new(Millis(0), wall_s() + 3_600, false, &config);
+        assert_eq!(drain(&mut liveness, Millis(4_999), &config), []);
+        assert_eq!(drain(&mut liveness, Millis(5_000), &config), [Due::Heartbeat]);
+        assert_eq!(drain(&mut liveness, Millis(20_000), &config), [Due::Ping, Due::Heartbeat]);
+        liveness.sent(Millis(44_999));
+        assert_eq!(drain(&mut liveness, Millis(44_999), &config), []);
+        assert_eq!(liveness.due(Millis(45_000), &config), Some(Due::Close(CloseReason::NoPong)));
+    }
+
+    #[test]
+    fn a_pong_buys_another_round() {
+        let config = Config::default();
+        let mut liveness = Liveness::new(Millis(0), wall_s() + 3_600, false, &config);
+        liveness.sent(Millis(20_000));
+        assert_eq!(drain(&mut liveness, Millis(20_000), &config), [Due::Ping]);
+        liveness.heard(Millis(20_010));
+        liveness.sent(Millis(45_000));
+        assert_eq!(drain(&mut liveness, Millis(45_000), &config), [Due::Ping]);
+    }
+
+    #[test]
+    fn nothing_subscribed_closes() {
+        let config = Config::default();
+        let mut liveness = Liveness::new(Millis(0), wall_s() + 3_600, true, &config);
+        assert_eq!(
+            liveness.due(Millis(30_000), &config),
+            Some(Due::Close(CloseReason::NothingSubscribed))
+        );
+        liveness.subscribed();
+        assert_ne!(
+            liveness.due(Millis(30_000), &config),
+            Some(Due::Close(CloseReason::NothingSubscribed))
+        );
+    }
+
+    #[test]
+    fn a_token_warns_then_closes_unless_it_is_renewed() {
+        let config = Config::default();
+        let mut liveness = Liveness::new(Millis(0), wall_s() + 61, false, &config);
+        assert_eq!(drain(&mut liveness, Millis(2_000), &config), [Due::TokenExpiring]);
+        let mut renewed = liveness;
+        renewed.token(Millis(3_000), wall_s() + 3_600, &config);
+        let end = Millis(91_000);
+        assert_eq!(liveness.due(end, &config), Some(Due::Close(CloseReason::TokenExpired)));
+        assert_ne!(renewed.due(end, &config), Some(Due::Close(CloseReason::TokenExpired)));
+    }
+}

@@ -1,0 +1,8 @@
+//! The only place where `unsafe` is allowed; every function here is safe to call.
+
+#![allow(unsafe_code)]
+
+// Loom and Miri cannot map memory; there the tape lives on the heap.
+#[cfg(not(any(tickwire_loom, miri)))]
+pub mod map;
+pub mod socket;

@@ -1,0 +1,26 @@
+//! A second view of a socket.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+/// Lets a floor read from, watch and shut a socket whose owner is its connection's writing future.
+///
+/// A duplicate would do the same safely, at the price of a second descriptor per connection, and
+/// descriptors are what bounds how many clients a process serves.
+#[derive(Debug)]
+pub struct SocketView(RawFd);
+
+impl SocketView {
+    /// A view of `socket`, to be dropped together with it.
+    pub fn of(socket: &impl AsRawFd) -> Self {
+        Self(socket.as_raw_fd())
+    }
+}
+
+impl AsFd for SocketView {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: `borrow_raw` asks for a descriptor that stays open while it is borrowed. The view
+        // is a field of `floor::connection::Connection` beside the future that owns the socket;
+        // both are dropped together, and the borrow cannot outlive the view.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
