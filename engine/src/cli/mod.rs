@@ -1,7 +1,10 @@
 //! The command line: one module a command, and what they share.
 
+mod demo;
 mod format;
+mod logging;
 mod publish;
+mod serve;
 mod stop;
 mod subscribe;
 mod token;
@@ -21,6 +24,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the engine.
+    Serve(Box<serve::Args>),
+    /// Run an engine with a synthetic market in it, and print a token to look at it.
+    Demo(demo::Args),
     /// Make a token (HS256), for tests and for services that share the secret.
     Token(token::Args),
     /// Publish ticks from a CSV file or a synthetic market.
@@ -57,6 +64,8 @@ impl fmt::Display for Chain<'_> {
 /// Runs the command; 0 is fine, 1 a failure, 2 wrong usage.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Subscribe(args) => subscribe::run(&args),
