@@ -1,7 +1,10 @@
 //! The command line: one module a command, and what they share.
 
+mod demo;
 mod format;
+mod logging;
 mod publish;
+mod serve;
 mod stop;
 mod subscribe;
 mod token;
@@ -21,6 +24,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the engine.
+    Serve(Box<serve::Args>),
+    /// Run an engine with a synthetic market in it, and print a token to look at it.
+    Demo(demo::Args),
     /// Make a token (HS256), for tests and for services that share the secret.
     Token(token::Args),
     /// Publish ticks from a CSV file or a synthetic market.
@@ -34,15 +41,20 @@ enum Command {
 #[error("{0}")]
 struct UsageError(String);
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line, but for causes that the error's own text ends with.
 struct Chain<'a>(&'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !said.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            said = text;
             cause = error.source();
         }
         Ok(())
@@ -52,6 +64,8 @@ impl fmt::Display for Chain<'_> {
 /// Runs the command; 0 is fine, 1 a failure, 2 wrong usage.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Subscribe(args) => subscribe::run(&args),
@@ -59,7 +73,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tickwire: {error:#}");
+            eprintln!("tickwire: {}", Chain(error.as_ref()));
             if error.is::<UsageError>() {
                 ExitCode::from(2)
             } else {

@@ -14,10 +14,7 @@ mod publisher;
 mod recording;
 mod source;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::ensure;
 use tickwire_engine::{
@@ -163,13 +160,8 @@ fn source(args: &Args) -> anyhow::Result<Source> {
     }
     let seed = args.seed.unwrap_or_else(rand::random);
     let market = Market::new(seed, args.symbols as usize, f64::from(args.rate));
-    let started_ns = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos() as u64;
     Ok(Source::Synthetic(Box::new(Synthetic::new(
         market,
-        started_ns,
         args.duration,
     ))))
 }

@@ -118,6 +118,9 @@ impl Publisher {
     ) -> anyhow::Result<()> {
         self.started = Instant::now();
         let ended = self.publish(source, strict, progress);
+        if ended.as_ref().is_err_and(anyhow::Error::is::<Broken>) {
+            return ended;
+        }
         // What was read before a bad row is published, whatever becomes of the rest.
         let flushed = self.finish();
         ended.and(flushed)

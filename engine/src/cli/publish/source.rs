@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tickwire_engine::market::Market;
@@ -176,34 +176,44 @@ impl Replay {
 #[derive(Debug)]
 pub struct Synthetic {
     market: Market,
-    started_ns: u64,
+    /// When the first tick was asked for, nanoseconds since 1970 UTC: the run may begin long
+    /// after this was made, once there is a connection.
+    started_ns: Option<u64>,
     duration: Option<Duration>,
     clock: Duration,
 }
 
 impl Synthetic {
-    /// `started_ns`: now, nanoseconds since 1970 UTC. Ends after `duration`, or never.
-    pub fn new(market: Market, started_ns: u64, duration: Option<Duration>) -> Self {
+    /// Ends after `duration`, or never.
+    pub fn new(market: Market, duration: Option<Duration>) -> Self {
         Self {
             market,
-            started_ns,
+            started_ns: None,
             duration,
             clock: Duration::ZERO,
         }
     }
 
     fn next(&mut self) -> Option<Timed> {
+        let started_ns = *self.started_ns.get_or_insert_with(now_ns);
         let (delay, mut tick) = self.market.next();
         self.clock += delay;
         if self.duration.is_some_and(|duration| self.clock > duration) {
             return None;
         }
-        tick.ts_ns = Some(self.started_ns.saturating_add(self.clock.as_nanos() as u64));
+        tick.ts_ns = Some(started_ns.saturating_add(self.clock.as_nanos() as u64));
         Some(Timed {
             due: self.clock,
             tick,
         })
     }
+}
+
+fn now_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos() as u64
 }
 
 #[cfg(test)]
@@ -303,12 +313,18 @@ mod tests {
 
     #[test]
     fn a_synthetic_run_ends_with_its_duration_and_is_stamped_when_due() {
-        let mut source = Synthetic::new(Market::new(1, 5, 1_000.0), 7_000, Some(SECOND));
+        let mut source = Synthetic::new(Market::new(1, 5, 1_000.0), Some(SECOND));
+        let before_ns = now_ns();
         let ticks: Vec<_> = std::iter::from_fn(|| source.next()).collect();
         assert!((300..3_000).contains(&ticks.len()), "{}", ticks.len());
+        let started_ns = source.started_ns.unwrap();
+        assert!((before_ns..=now_ns()).contains(&started_ns));
         for timed in ticks {
             assert!(timed.due <= SECOND);
-            assert_eq!(timed.tick.ts_ns, Some(7_000 + timed.due.as_nanos() as u64));
+            assert_eq!(
+                timed.tick.ts_ns,
+                Some(started_ns + timed.due.as_nanos() as u64)
+            );
         }
     }
 }

@@ -43,11 +43,11 @@ fn accept(stream: TcpStream) -> WebSocket<TcpStream> {
 }
 
 /// Reads the request's head and answers with `parts`, each a packet of its own.
-fn answer(stream: TcpStream, parts: &[&str]) {
+fn answer(mut stream: &TcpStream, parts: &[&str]) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
     for part in parts {
-        (&stream).write_all(part.as_bytes()).unwrap();
+        stream.write_all(part.as_bytes()).unwrap();
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -96,7 +96,7 @@ fn a_refusal_carries_status_code_message_and_retry_after() {
         "HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let (target, server) = listen(move |stream| answer(stream, &[&head, &body[..9], &body[9..]]));
+    let (target, server) = listen(move |stream| answer(&stream, &[&head, &body[..9], &body[9..]]));
     let Err(ConnectError::Refused(refusal)) = open(&target) else {
         panic!("granted")
     };
@@ -119,7 +119,7 @@ fn a_refusal_carries_status_code_message_and_retry_after() {
 
 #[test]
 fn a_refusal_without_a_body_is_still_a_refusal() {
-    let (target, server) = listen(|stream| answer(stream, &["HTTP/1.1 401 Unauthorized\r\n\r\n"]));
+    let (target, server) = listen(|stream| answer(&stream, &["HTTP/1.1 401 Unauthorized\r\n\r\n"]));
     let Err(ConnectError::Refused(refusal)) = open(&target) else {
         panic!("granted")
     };

@@ -177,6 +177,10 @@ fn a_close_that_says_stay_away_ends_the_run() {
     let mut publisher = publisher(target);
     let error = run(&mut publisher, TWO, false).unwrap_err();
     assert!(format!("{error:#}").contains("4503"), "{error:#}");
+    assert!(
+        publisher.elapsed() < Duration::from_secs(5),
+        "it tried to come back"
+    );
     engine.join().unwrap();
 }
 

@@ -1,0 +1,131 @@
+//! `tickwire demo`: an engine with a market in it, and a token to look at it.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tickwire_engine::{
+    Engine, PublishError, Publisher,
+    config::{Config, validate},
+    market::{Market, SYMBOLS_MAX},
+};
+use tickwire_proto::{claims::Claims, tick::PublishedTick};
+
+use super::{
+    UsageError, logging,
+    stop::{LOOK_EVERY, Stop},
+    token,
+};
+
+/// How long the demo's token is valid.
+const TOKEN_TTL_S: u64 = 24 * 60 * 60;
+/// Shortest sleep: what is due within it goes out together.
+const NAP: Duration = Duration::from_millis(1);
+
+/// Flags of `tickwire demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address of `/v1/ws` [default: 127.0.0.1:9001].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Address of `/metrics`, `/healthz` and `/readyz` [default: 127.0.0.1:9100].
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// Ticks per second on average, over all symbols.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    rate: u32,
+    /// Number of symbols.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=SYMBOLS_MAX as i64))]
+    symbols: u32,
+    /// Floor threads, 1–64; 0 chooses by the number of cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    floors: usize,
+}
+
+/// Runs engine and market until a signal.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let config = config(args);
+    validate(&config).map_err(|invalid| UsageError(invalid.to_string()))?;
+    logging::start(config.log_format, "warn");
+    let stop = Stop::on_signals()?;
+    // Nobody else ever learns the secret, so the token dies with the process.
+    let secret: [u8; 32] = rand::random();
+    let engine = Engine::start_with_secret(config, &secret)?;
+    let mut publisher = engine.publisher("demo")?;
+    welcome(&engine, &token::sign(&claims(), &secret, None)?);
+    let mut market = Market::new(rand::random(), args.symbols as usize, f64::from(args.rate));
+    publish(&mut market, &mut publisher, &stop);
+    drop(publisher);
+    engine.drain();
+    Ok(())
+}
+
+fn config(args: &Args) -> Config {
+    let defaults = Config::default();
+    Config {
+        listen: args.listen.unwrap_or(defaults.listen),
+        admin: args.admin.unwrap_or(defaults.admin),
+        floors: args.floors,
+        symbols_max: defaults.symbols_max.max(args.symbols as usize),
+        ..defaults
+    }
+}
+
+fn claims() -> Claims {
+    Claims {
+        sub: "demo".to_owned(),
+        exp: token::now_s() + TOKEN_TTL_S,
+        ..Claims::default()
+    }
+}
+
+fn welcome(engine: &Engine, token: &str) {
+    println!("{}", engine.thread_table());
+    println!("metrics: http://{}/metrics", engine.admin_addr());
+    println!("in another terminal:");
+    println!("  export TICKWIRE_TOKEN={token}");
+    println!(
+        "  tickwire subscribe --url ws://{} --symbols 'BTC-*,AAPL'",
+        engine.listen_addr()
+    );
+}
+
+/// Publishes each tick when it is due, until a signal.
+fn publish(market: &mut Market, publisher: &mut Publisher, stop: &Stop) {
+    let started = Instant::now();
+    let mut due = Duration::ZERO;
+    while !stop.asked() {
+        let (delay, mut tick) = market.next();
+        due += delay;
+        loop {
+            let early = due.saturating_sub(started.elapsed());
+            if early.is_zero() || stop.asked() {
+                break;
+            }
+            std::thread::sleep(early.clamp(NAP, LOOK_EVERY));
+        }
+        tick.ts_ns = Some(now_ns());
+        hand_in(publisher, tick, stop);
+    }
+}
+
+/// Waits while the lane is full: a market that is too fast for the machine slows down.
+fn hand_in(publisher: &mut Publisher, mut tick: PublishedTick, stop: &Stop) {
+    while let Err(PublishError::Full(back)) = publisher.publish(tick) {
+        if stop.asked() {
+            return;
+        }
+        tick = back;
+        std::thread::sleep(NAP);
+    }
+}
+
+fn now_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos() as u64
+}
