@@ -16,6 +16,9 @@ pub mod close;
 pub mod code;
 pub mod cursor;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod json;
 pub mod pattern;
 pub mod price;
 pub mod reply;

@@ -75,7 +75,9 @@ impl<'a> FromIterator<&'a str> for Selection {
         let mut selection = Self::default();
         // A message holds thousands of entries; looking for repeats in a list would be quadratic.
         let mut seen = HashSet::new();
-        for text in texts.into_iter().filter(|text| seen.insert(*text)) {
+        // What is cut here is too long to be a selector, and is cut where it is reported anyway.
+        let entries = texts.into_iter().map(|text| text::prefix(text, REJECTED_BYTES_MAX));
+        for text in entries.filter(|text| seen.insert(*text)) {
             match Selector::parse(text) {
                 Ok(selector) => selection.selectors.push(selector),
                 Err(_) => selection.rejected.push(Rejected::new(text, ErrorCode::BadSymbol)),

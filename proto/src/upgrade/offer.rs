@@ -6,7 +6,7 @@ use super::{Subprotocol, UpgradeError};
 
 const BEARER_PREFIX: &str = "tickwire.bearer.";
 
-/// What `Sec-WebSocket-Protocol` says (RFC 6455 § 11.3.4, `protocol.md` "Authentication").
+/// What `Sec-WebSocket-Protocol` says (RFC 6455 § 11.3.4, `proto/README.md` "Authentication").
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Offer {
     /// The first known entry, or the default where there was no header.
