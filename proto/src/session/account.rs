@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The first is where invariants are checked, exactly. The second decides what is new. They
-//! differ only after a resume that began before what the caller already had (`protocol.md`,
+//! differ only after a resume that began before what the caller already had (`proto/README.md`,
 //! "The account").
 //!
 //! Identities in here are within 1…2⁵³−1, `at` may be 0, and `owed` never exceeds `at`: the

@@ -40,7 +40,7 @@
 
 mod account;
 mod event;
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod receive;
 mod reconnect;
 mod requests;

@@ -19,9 +19,9 @@ use super::{Disconnect, Next, Options, Session};
 use crate::{
     pattern::Selector,
     reply::{GapReason, Limits, Reply, Welcome},
-    request::Mode,
+    request::{Mode, Request},
     tick::Channel,
-    upgrade::Subprotocol,
+    upgrade::{Endpoint, Subprotocol},
 };
 
 /// So many of the symbols, the first ones, are subscribed to.
@@ -160,7 +160,10 @@ impl World {
             self.session
                 .receive(self.now_ms, reply, |event| caller.take(tape, &event));
             while let Some(request) = self.session.next_request(self.now_ms) {
-                self.connection.request(&self.tape, request);
+                let text = request.to_json();
+                assert!(text.len() <= self.limits.message_bytes as usize, "{text}");
+                let read = Request::from_json(&text, Endpoint::Subscribe);
+                self.connection.request(&self.tape, read.unwrap());
             }
         }
     }
