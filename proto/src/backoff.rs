@@ -2,7 +2,7 @@
 //!
 //! A storm is fed by clients that come back at once, and by those that forget their patience at
 //! the first partial success; hence the jitter, and a reset only after [`RESET_AFTER_MS`] of a
-//! connection that really delivers (`protocol.md`, "Client behaviour").
+//! connection that really delivers (`proto/README.md`, "Client behaviour").
 
 /// The first wait, before jitter.
 pub const FIRST_MS: u64 = 200;

@@ -12,6 +12,8 @@ const TARGETS: &[Target] = &[
     ("frame_boundary", fuzzing::frame_boundary),
     ("json_request", fuzzing::json_request),
     ("json_tick", fuzzing::json_tick),
+    ("sbe_message", fuzzing::sbe_message),
+    ("session_ops", fuzzing::session_ops),
     ("upgrade_head", fuzzing::upgrade_head),
 ];
 

@@ -14,7 +14,7 @@
 
 mod decode;
 mod encode;
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 pub mod layout;
 mod published;
 

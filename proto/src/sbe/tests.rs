@@ -92,7 +92,7 @@ fn check(vector: &[u8], replies: &[Reply]) {
         match reply {
             Reply::Start(start) if start.replay.is_some() => write_definition(&mut out, 3, start),
             Reply::Start(start) if start.symbol.as_bytes().len() == 32 => {
-                write_definition(&mut out, 2, start)
+                write_definition(&mut out, 2, start);
             }
             Reply::Start(start) => write_definition(&mut out, 1, start),
             Reply::Tick(tick, marks) => write_tick(&mut out, 1, tick, marks),
@@ -317,7 +317,7 @@ fn refusal_of(offset: usize, field: &[u8]) -> Option<(ErrorCode, &'static str)> 
     message[8 + offset..8 + offset + field.len()].copy_from_slice(field);
     let mut refusal = None;
     decode_published(&message, |_, tick| {
-        refusal = tick.err().map(|refusal| (refusal.code, refusal.field))
+        refusal = tick.err().map(|refusal| (refusal.code, refusal.field));
     })
     .unwrap();
     refusal

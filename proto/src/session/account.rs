@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The first is where invariants are checked, exactly. The second decides what is new. They
-//! differ only after a resume that began before what the caller already had (`protocol.md`,
+//! differ only after a resume that began before what the caller already had (`proto/README.md`,
 //! "The account").
 //!
 //! Identities in here are within 1…2⁵³−1, `at` may be 0, and `owed` never exceeds `at`: the
@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct Account {
     engine: Ledger,
     caller: Ledger,
+    /// Whether this connection opened the account already.
+    started: bool,
 }
 
 /// The lines of one epoch; epoch 0 stands for "nothing heard".
@@ -45,6 +47,8 @@ struct Line {
     owed: u64,
     /// The epoch's end was told.
     closed: bool,
+    /// A gap came before the `start` that opens the line.
+    early: bool,
 }
 
 impl Line {
@@ -53,6 +57,7 @@ impl Line {
             at,
             owed: 0,
             closed: false,
+            early: false,
         }
     }
 
@@ -73,6 +78,7 @@ impl Account {
     /// Forgets the engine's view: a new connection begins.
     pub(super) fn reconnected(&mut self) {
         self.engine = Ledger::default();
+        self.started = false;
     }
 
     /// Where to resume; `None` while no account is open.
@@ -92,19 +98,9 @@ impl Account {
 
     /// Opens or moves accounts, and reports what a `start` steps over.
     pub(super) fn start(&mut self, start: &Start, each: &mut impl FnMut(Event)) {
-        let first_of_connection = self.engine.epoch == 0;
-        if self.engine.epoch != start.epoch {
-            self.engine = Ledger {
-                epoch: start.epoch,
-                ..Ledger::default()
-            };
-        }
+        let first_of_connection = !std::mem::replace(&mut self.started, true);
         let named = [(Channel::Trade, start.trade), (Channel::Quote, start.quote)];
-        for (channel, at) in named {
-            if let Some(at) = at {
-                self.engine.lines[channel.index()] = Some(Line::opened_at(at));
-            }
-        }
+        self.open(start.epoch, named);
         if start.epoch < self.caller.epoch {
             return;
         }
@@ -125,6 +121,22 @@ impl Account {
         }
         if new_epoch || opened.trade.is_some() || opened.quote.is_some() {
             each(Event::Started(opened));
+        }
+    }
+
+    /// Opens lines in the engine's view. A gap that came before its `start` stays counted.
+    fn open(&mut self, epoch: u64, named: [(Channel, Option<u64>); 2]) {
+        if self.engine.epoch != epoch {
+            self.engine = Ledger {
+                epoch,
+                ..Ledger::default()
+            };
+        }
+        for (channel, at) in named {
+            let Some(at) = at else { continue };
+            let line = &mut self.engine.lines[channel.index()];
+            let early = line.filter(|line| line.early).map_or(0, |line| line.at);
+            *line = Some(Line::opened_at(at.max(early)));
         }
     }
 
@@ -281,18 +293,25 @@ impl Account {
 
     /// Reports the part of a gap that the caller does not know of yet.
     pub(super) fn gap(&mut self, gap: &Gap, each: &mut impl FnMut(Event)) {
-        let first_of_connection = self.engine.epoch == 0;
         if !self.check_gap(gap, each) || gap.epoch < self.caller.epoch {
             return;
         }
         if gap.epoch > self.caller.epoch {
-            self.enter(gap.symbol, gap.epoch, first_of_connection, each);
+            self.enter(gap.symbol, gap.epoch, !self.started, each);
         }
         let slot = &mut self.caller.lines[gap.channel.index()];
         let Some(line) = slot else {
-            // The seqs before it are unknown, so the gap opens the account at its end.
-            *slot = gap.to.map(Line::opened_at);
+            // The seqs before it are unknown, so it opens the account at its end.
             each(Event::Gap(*gap));
+            if let Some(to) = gap.to {
+                *slot = Some(Line::opened_at(to));
+                each(Event::Started(start_of(
+                    gap.symbol,
+                    gap.channel,
+                    gap.epoch,
+                    to,
+                )));
+            }
             return;
         };
         let from = gap.from.unwrap_or(0).max(line.at + 1);
@@ -308,15 +327,23 @@ impl Account {
         }));
     }
 
-    /// Enters a gap into the engine's own account; `false` where that already covers it. A gap
-    /// may come before the `start` of its epoch, which then names its end.
+    /// Enters a gap into the engine's own account; `false` where that already covers it.
     fn check_gap(&mut self, gap: &Gap, each: &mut impl FnMut(Event)) -> bool {
-        if self.engine.epoch != gap.epoch {
+        if gap.epoch < self.engine.epoch {
             return true;
+        }
+        if gap.epoch > self.engine.epoch {
+            self.engine = Ledger {
+                epoch: gap.epoch,
+                ..Ledger::default()
+            };
         }
         let slot = &mut self.engine.lines[gap.channel.index()];
         let (Some(line), Some(to)) = (slot.as_mut(), gap.to) else {
-            *slot = None;
+            *slot = gap.to.map(|to| Line {
+                early: true,
+                ..Line::opened_at(to)
+            });
             return true;
         };
         let from = gap.from.unwrap_or(line.at + 1);
@@ -328,6 +355,18 @@ impl Account {
         }
         line.take_gap(from.max(line.at + 1), to);
         true
+    }
+}
+
+/// A `start` of one channel.
+fn start_of(symbol: Symbol, channel: Channel, epoch: u64, at: u64) -> Start {
+    let of = |other| (channel == other).then_some(at);
+    Start {
+        symbol,
+        epoch,
+        trade: of(Channel::Trade),
+        quote: of(Channel::Quote),
+        replay: None,
     }
 }
 

@@ -1,1 +1,0 @@
-//! A model of the engine for the session's tests.
