@@ -95,11 +95,20 @@ impl Admin {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let history = Arc::new(History::new(tape, warn_below_s, &registry).map_err(io::Error::other)?);
-        let pages = Pages { registry, life, history };
+        let history =
+            Arc::new(History::new(tape, warn_below_s, &registry).map_err(io::Error::other)?);
+        let pages = Pages {
+            registry,
+            life,
+            history,
+        };
         let (stop, stopped) = oneshot::channel();
         let thread = placement.spawn(move || serve(listener, pages, stopped))?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Where it listens.
@@ -118,7 +127,9 @@ impl Admin {
 }
 
 fn serve(listener: TcpListener, pages: Pages, stopped: oneshot::Receiver<()>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async move {
         tokio::spawn(watch_history(Arc::clone(&pages.history)));
         let router = Router::new()
@@ -181,19 +192,27 @@ impl History {
         Ok(Self {
             tape,
             warn_below_s,
-            reach_s: gauge("tickwire_history_reach_seconds", "Age of the oldest tick that a resume can still get.")?,
-            positions: gauge("tickwire_tape_position", "Records written to the tape since it began.")?,
-            symbols: gauge("tickwire_symbols", "Symbols in the table (bound: symbols_max).")?,
+            reach_s: gauge(
+                "tickwire_history_reach_seconds",
+                "Age of the oldest tick that a resume can still get.",
+            )?,
+            positions: gauge(
+                "tickwire_tape_position",
+                "Records written to the tape since it began.",
+            )?,
+            symbols: gauge(
+                "tickwire_symbols",
+                "Symbols in the table (bound: symbols_max).",
+            )?,
         })
     }
 
     /// Brings the gauges up to date; returns whether a full tape reaches back too little.
     fn observe(&self) -> bool {
         let oldest = self.tape.oldest();
-        let reach_s = self
-            .tape
-            .read(oldest)
-            .map_or(0, |record| wall_ns().saturating_sub(record.admitted_ns) / 1_000_000_000);
+        let reach_s = self.tape.read(oldest).map_or(0, |record| {
+            wall_ns().saturating_sub(record.admitted_ns) / 1_000_000_000
+        });
         self.reach_s.set(reach_s as i64);
         self.positions.set(self.tape.head().0 as i64);
         self.symbols.set(i64::from(self.tape.symbols()));

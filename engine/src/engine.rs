@@ -102,7 +102,9 @@ impl Engine {
         let layout = Layout::plan(config.floors)?;
         let driver = Driver::detect();
         if driver == Driver::Epoll {
-            tracing::warn!("io_uring is denied here (seccomp or kernel.io_uring_disabled): falling back to epoll");
+            tracing::warn!(
+                "io_uring is denied here (seccomp or kernel.io_uring_disabled): falling back to epoll"
+            );
         }
         let listener = listen("listen", config.listen)?;
         let admin_listener = listen("admin", config.admin)?;
@@ -118,7 +120,15 @@ impl Engine {
 
         let mut floors = Vec::new();
         for (number, placement) in layout.floors.iter().enumerate() {
-            floors.push(start_floor(number as u32, placement, &config, &tape, &auth, &metrics, driver)?);
+            floors.push(start_floor(
+                number as u32,
+                placement,
+                &config,
+                &tape,
+                &auth,
+                &metrics,
+                driver,
+            )?);
         }
         let mailbox = Mailbox::new(config.handover_queue_max, Bell::new()?);
         let setup = IngestSetup {
@@ -126,11 +136,16 @@ impl Engine {
             config: Arc::clone(&config),
             tape: Arc::clone(&tape),
             mailbox: Arc::clone(&mailbox),
-            floors: floors.iter().map(|(desk, _)| Arc::clone(desk.mailbox.bell())).collect(),
+            floors: floors
+                .iter()
+                .map(|(desk, _)| Arc::clone(desk.mailbox.bell()))
+                .collect(),
             auth: auth.clone(),
             metrics: metrics.ingest(),
         };
-        let ingest = start_thread(&layout.ingest, move |ready| ingest::run(setup, driver, ready))?;
+        let ingest = start_thread(&layout.ingest, move |ready| {
+            ingest::run(setup, driver, ready)
+        })?;
         let reception = Reception {
             floors: floors.iter().map(|(desk, _)| Arc::clone(desk)).collect(),
             ingest: Arc::clone(&mailbox),
@@ -199,7 +214,11 @@ impl Engine {
     /// Where ingest's mailbox is full.
     pub fn publisher(&self, name: &str) -> io::Result<Publisher> {
         let (mailbox, _) = &self.ingest;
-        let lane = Lane::new(name.to_owned(), self.config.lane_slots, Arc::clone(mailbox.bell()));
+        let lane = Lane::new(
+            name.to_owned(),
+            self.config.lane_slots,
+            Arc::clone(mailbox.bell()),
+        );
         mailbox
             .post(ingest::Letter::Lane(Arc::clone(&lane)))
             .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "ingest's mailbox is full"))?;
@@ -279,7 +298,10 @@ fn start_thread(
     placement: &Placement,
     body: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()> + Send + 'static,
 ) -> Result<Thread, StartError> {
-    let failed = |source| StartError::Thread { thread: placement.name.clone(), source };
+    let failed = |source| StartError::Thread {
+        thread: placement.name.clone(),
+        source,
+    };
     let (report, started) = mpsc::channel();
     let name = placement.name.clone();
     let thread = placement
@@ -297,8 +319,12 @@ fn start_thread(
     if started.recv().is_ok() {
         return Ok(thread);
     }
-    let outcome = thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
-    Err(failed(outcome.err().unwrap_or_else(|| io::Error::other("the thread ended at once"))))
+    let outcome = thread
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
+    Err(failed(outcome.err().unwrap_or_else(|| {
+        io::Error::other("the thread ended at once")
+    })))
 }
 
 fn join_by(thread: Thread, deadline: Instant) -> bool {
@@ -324,14 +350,21 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartEr
         socket.listen(4_096)?;
         Ok(socket.into())
     };
-    bind().map_err(|source| StartError::Listen { key, address, source })
+    bind().map_err(|source| StartError::Listen {
+        key,
+        address,
+        source,
+    })
 }
 
 /// Descriptors bound how many clients are served, so take all that the system allows.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }

@@ -4,7 +4,8 @@
 //! the same cache line on the way of a tick.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use tickwire_proto::{close::CloseReason, code::ErrorCode, reply::GapReason};
 
@@ -106,11 +107,18 @@ impl Metrics {
     /// Never in practice: names are unique and well-formed.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
-            register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
-        };
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
+                register(
+                    &registry,
+                    IntCounterVec::new(Opts::new(name, help), labels)?,
+                )
+            };
         let gauges = |name: &str, help: &str| -> prometheus::Result<IntGaugeVec> {
-            register(&registry, IntGaugeVec::new(Opts::new(name, help), &["floor"])?)
+            register(
+                &registry,
+                IntGaugeVec::new(Opts::new(name, help), &["floor"])?,
+            )
         };
         let floor = FloorFamilies {
             connections: gauges("tickwire_floor_connections", "Subscribers' connections, by floor.")?,
@@ -150,15 +158,43 @@ impl Metrics {
         let ingest = IngestFamilies {
             publishers: gauge("tickwire_publishers", "Publishers' connections.")?,
             accepted: counter("tickwire_ticks_accepted_total", "Ticks placed on the tape.")?,
-            duplicates: counter("tickwire_ticks_duplicate_total", "Copies of ticks placed before.")?,
-            late: counter("tickwire_ticks_late_total", "Copies that came after their gap was declared.")?,
-            gaps: counter("tickwire_source_gaps_total", "Gaps declared for holes in what sources sent.")?,
-            refused: counters("tickwire_ticks_refused_total", "Ticks refused, by code.", &["code"])?,
-            held: gauge("tickwire_arbitration_held", "Ticks held behind a hole (bound: arbitration_held_max).")?,
-            lane_ticks: gauge("tickwire_lane_ticks", "Ticks waiting in lanes (bound: lane_slots each).")?,
+            duplicates: counter(
+                "tickwire_ticks_duplicate_total",
+                "Copies of ticks placed before.",
+            )?,
+            late: counter(
+                "tickwire_ticks_late_total",
+                "Copies that came after their gap was declared.",
+            )?,
+            gaps: counter(
+                "tickwire_source_gaps_total",
+                "Gaps declared for holes in what sources sent.",
+            )?,
+            refused: counters(
+                "tickwire_ticks_refused_total",
+                "Ticks refused, by code.",
+                &["code"],
+            )?,
+            held: gauge(
+                "tickwire_arbitration_held",
+                "Ticks held behind a hole (bound: arbitration_held_max).",
+            )?,
+            lane_ticks: gauge(
+                "tickwire_lane_ticks",
+                "Ticks waiting in lanes (bound: lane_slots each).",
+            )?,
         };
-        let closes = counters("tickwire_closes_total", "Connections ended, by reason.", &["endpoint", "reason"])?;
-        Ok(Self { floor, ingest, closes, registry })
+        let closes = counters(
+            "tickwire_closes_total",
+            "Connections ended, by reason.",
+            &["endpoint", "reason"],
+        )?;
+        Ok(Self {
+            floor,
+            ingest,
+            closes,
+            registry,
+        })
     }
 
     /// The registry, for what other parts register and for scraping.
@@ -170,7 +206,11 @@ impl Metrics {
     pub fn floor(&self, number: u32) -> FloorMetrics {
         let number = number.to_string();
         let label = [number.as_str()];
-        let ticks = |outcome: &str| self.floor.ticks.with_label_values(&[number.as_str(), outcome]);
+        let ticks = |outcome: &str| {
+            self.floor
+                .ticks
+                .with_label_values(&[number.as_str(), outcome])
+        };
         FloorMetrics {
             connections: self.floor.connections.with_label_values(&label),
             subscriptions: self.floor.subscriptions.with_label_values(&label),
@@ -190,7 +230,11 @@ impl Metrics {
             ingest_to_send: self.floor.ingest_to_send.with_label_values(&label),
             gaps: GapReason::ALL
                 .iter()
-                .map(|reason| self.floor.gaps.with_label_values(&[number.as_str(), reason.as_str()]))
+                .map(|reason| {
+                    self.floor
+                        .gaps
+                        .with_label_values(&[number.as_str(), reason.as_str()])
+                })
                 .collect(),
             closes: self.closes("subscribe"),
         }
@@ -222,7 +266,10 @@ impl Metrics {
     }
 }
 
-fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
@@ -252,7 +299,8 @@ impl IngestMetrics {
 
     /// Brings the counters up to the sequencer's own.
     pub fn observe(&self, counts: &SequencerCounts) {
-        let catch_up = |counter: &IntCounter, count: u64| counter.inc_by(count.saturating_sub(counter.get()));
+        let catch_up =
+            |counter: &IntCounter, count: u64| counter.inc_by(count.saturating_sub(counter.get()));
         catch_up(&self.accepted, counts.placed);
         catch_up(&self.duplicates, counts.duplicates);
         catch_up(&self.late, counts.late);

@@ -53,16 +53,23 @@ impl Handover for Reception {
 
 impl Reception {
     fn to_floor(&self, admitted: Admitted) -> Result<(), Admitted> {
-        let loads: Vec<usize> = self.floors.iter().map(|floor| floor.load.load(Ordering::Relaxed)).collect();
+        let loads: Vec<usize> = self
+            .floors
+            .iter()
+            .map(|floor| floor.load.load(Ordering::Relaxed))
+            .collect();
         let floor = &self.floors[place(&loads, admitted.subscribe.as_ref())];
         floor.load.fetch_add(1, Ordering::Relaxed);
-        floor.mailbox.post(floor::Letter::Admitted(Box::new(admitted))).map_err(|letter| {
-            floor.load.fetch_sub(1, Ordering::Relaxed);
-            match letter {
-                floor::Letter::Admitted(admitted) => *admitted,
-                _ => unreachable!("a refused letter comes back as it was posted"),
-            }
-        })
+        floor
+            .mailbox
+            .post(floor::Letter::Admitted(Box::new(admitted)))
+            .map_err(|letter| {
+                floor.load.fetch_sub(1, Ordering::Relaxed);
+                match letter {
+                    floor::Letter::Admitted(admitted) => *admitted,
+                    _ => unreachable!("a refused letter comes back as it was posted"),
+                }
+            })
     }
 }
 
@@ -72,7 +79,10 @@ fn place(loads: &[usize], subscribe: Option<&Subscribe>) -> usize {
     // 1.25 times the mean, rounded up.
     let load_max = (total * 5).div_ceil(loads.len() * 4);
     let mut votes = vec![0u32; loads.len()];
-    for selector in subscribe.iter().flat_map(|subscribe| &subscribe.selection.selectors) {
+    for selector in subscribe
+        .iter()
+        .flat_map(|subscribe| &subscribe.selection.selectors)
+    {
         votes[rendezvous(selector, loads.len())] += 1;
     }
     (0..loads.len())
@@ -104,7 +114,10 @@ mod tests {
 
     fn subscribe(symbol: &str) -> Subscribe {
         Subscribe {
-            selection: Selection { selectors: vec![Selector::parse(symbol).unwrap()], rejected: vec![] },
+            selection: Selection {
+                selectors: vec![Selector::parse(symbol).unwrap()],
+                rejected: vec![],
+            },
             channels: Channels::BOTH,
             mode: Mode::Stream,
             snapshot: true,
@@ -129,7 +142,10 @@ mod tests {
         for number in 0..400 {
             counts[place(&[100; 4], Some(&subscribe(&format!("SYM{number}"))))] += 1;
         }
-        assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (60..140).contains(count)),
+            "{counts:?}"
+        );
     }
 
     #[test]

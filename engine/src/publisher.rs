@@ -44,7 +44,10 @@ impl Publisher {
     /// # Errors
     ///
     /// [`PublishError::Full`] with the tick, where the lane is full.
-    #[expect(clippy::result_large_err, reason = "handing the tick back is the point")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "handing the tick back is the point"
+    )]
     pub fn publish(&mut self, tick: PublishedTick) -> Result<(), PublishError> {
         self.lane.push(tick).map_err(PublishError::Full)
     }

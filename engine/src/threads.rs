@@ -20,7 +20,11 @@ pub enum Driver {
 impl Driver {
     /// What this kernel and this process's sandbox allow.
     pub fn detect() -> Self {
-        if monoio::utils::detect_uring() { Self::Uring } else { Self::Epoll }
+        if monoio::utils::detect_uring() {
+            Self::Uring
+        } else {
+            Self::Epoll
+        }
     }
 }
 
@@ -52,7 +56,10 @@ where
             // The ring belongs to this thread alone, and completions need no interrupt of it.
             // DEFER_TASKRUN would save a little more but never completes anything while the
             // loop spins.
-            builder.setup_coop_taskrun().setup_single_issuer().setup_cqsize(4 * RING_ENTRIES);
+            builder
+                .setup_coop_taskrun()
+                .setup_single_issuer()
+                .setup_cqsize(4 * RING_ENTRIES);
             let mut runtime = RuntimeBuilder::<monoio::IoUringDriver>::new()
                 .uring_builder(builder)
                 .with_entries(RING_ENTRIES)
@@ -68,7 +75,9 @@ where
             Ok(runtime.block_on(future))
         }
         Driver::Epoll => {
-            let mut runtime = RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build()?;
+            let mut runtime = RuntimeBuilder::<monoio::LegacyDriver>::new()
+                .enable_timer()
+                .build()?;
             Ok(runtime.block_on(future))
         }
     }
@@ -114,10 +123,20 @@ impl Layout {
         let door_core = cores[count - 1];
         // Floors, ingest, door and admin.
         let yields = floors + 3 > count;
-        let place = |name: &str, core, yields| Placement { name: name.to_owned(), core, yields };
+        let place = |name: &str, core, yields| Placement {
+            name: name.to_owned(),
+            core,
+            yields,
+        };
         Self {
             floors: (0..floors)
-                .map(|number| place(&format!("floor-{number}"), cores[number % floor_cores], false))
+                .map(|number| {
+                    place(
+                        &format!("floor-{number}"),
+                        cores[number % floor_cores],
+                        false,
+                    )
+                })
                 .collect(),
             ingest: place("ingest", ingest_core, false),
             door: place("door", door_core, yields),
@@ -129,9 +148,17 @@ impl Layout {
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "thread    core  nice")?;
-        for placement in self.floors.iter().chain([&self.ingest, &self.door, &self.admin]) {
+        for placement in self
+            .floors
+            .iter()
+            .chain([&self.ingest, &self.door, &self.admin])
+        {
             let nice = if placement.yields { 19 } else { 0 };
-            write!(f, "\n{:<9} {:>4}  {nice:>4}", placement.name, placement.core)?;
+            write!(
+                f,
+                "\n{:<9} {:>4}  {nice:>4}",
+                placement.name, placement.core
+            )?;
         }
         Ok(())
     }
@@ -146,10 +173,12 @@ impl Placement {
         body: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<std::thread::JoinHandle<T>> {
         let place = self.clone();
-        std::thread::Builder::new().name(self.name.clone()).spawn(move || {
-            place.settle();
-            body()
-        })
+        std::thread::Builder::new()
+            .name(self.name.clone())
+            .spawn(move || {
+                place.settle();
+                body()
+            })
     }
 
     /// Pins the calling thread, and lowers its priority where it yields.
@@ -170,7 +199,9 @@ impl Placement {
 
 fn usable_cores() -> io::Result<Vec<usize>> {
     let set = rustix::thread::sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|core| set.is_set(*core))
+        .collect())
 }
 
 #[cfg(test)]

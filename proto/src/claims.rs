@@ -144,8 +144,17 @@ impl Entitlement {
         if self.0.iter().any(|own| own.covers(selector)) {
             return Allowed::Whole;
         }
-        let parts: Vec<Selector> = self.0.iter().filter(|own| selector.covers(own)).copied().collect();
-        if parts.is_empty() { Allowed::Nothing } else { Allowed::Narrowed(parts) }
+        let parts: Vec<Selector> = self
+            .0
+            .iter()
+            .filter(|own| selector.covers(own))
+            .copied()
+            .collect();
+        if parts.is_empty() {
+            Allowed::Nothing
+        } else {
+            Allowed::Narrowed(parts)
+        }
     }
 }
 
@@ -163,15 +172,29 @@ mod tests {
         let all = Selector::parse("*").unwrap();
         let parts = ["AAPL", "BTC-*"].map(|text| Selector::parse(text).unwrap());
         assert_eq!(own.intersect(&all), Allowed::Narrowed(parts.to_vec()));
-        assert_eq!(own.intersect(&Selector::parse("BTC-E*").unwrap()), Allowed::Whole);
-        assert_eq!(own.intersect(&Selector::parse("MSFT").unwrap()), Allowed::Nothing);
+        assert_eq!(
+            own.intersect(&Selector::parse("BTC-E*").unwrap()),
+            Allowed::Whole
+        );
+        assert_eq!(
+            own.intersect(&Selector::parse("MSFT").unwrap()),
+            Allowed::Nothing
+        );
     }
 
     #[test]
     fn no_claim_means_all_unless_entitlements_are_required() {
         let symbol = Symbol::parse("AAPL").unwrap();
-        assert!(Grant::from_claims(Claims::default(), false).symbols.allows(&symbol));
-        assert!(!Grant::from_claims(Claims::default(), true).symbols.allows(&symbol));
+        assert!(
+            Grant::from_claims(Claims::default(), false)
+                .symbols
+                .allows(&symbol)
+        );
+        assert!(
+            !Grant::from_claims(Claims::default(), true)
+                .symbols
+                .allows(&symbol)
+        );
         assert_eq!(Grant::from_claims(Claims::default(), false).publish, None);
     }
 }

@@ -131,7 +131,11 @@ mod tests {
     fn codes_and_labels_are_unique() {
         for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
             assert_eq!(CloseReason::from_code(reason.code()), Some(reason));
-            assert!(CloseReason::ALL[..index].iter().all(|other| other.label() != reason.label()));
+            assert!(
+                CloseReason::ALL[..index]
+                    .iter()
+                    .all(|other| other.label() != reason.label())
+            );
             // RFC 6455 § 5.5: a control frame carries at most 125 bytes, two of them the code.
             assert!(reason.text().len() <= 123);
         }

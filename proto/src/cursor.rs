@@ -51,7 +51,11 @@ impl Cursor {
             word.copy_from_slice(&rest[index * 8..index * 8 + 8]);
             u64::from_le_bytes(word)
         };
-        Ok(Self { tape: word(0), position: word(1), admitted_ns: word(2) })
+        Ok(Self {
+            tape: word(0),
+            position: word(1),
+            admitted_ns: word(2),
+        })
     }
 }
 
@@ -59,7 +63,10 @@ impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = [0; ENGINE_BYTES];
         bytes[0] = VERSION;
-        for (index, word) in [self.tape, self.position, self.admitted_ns].into_iter().enumerate() {
+        for (index, word) in [self.tape, self.position, self.admitted_ns]
+            .into_iter()
+            .enumerate()
+        {
             bytes[1 + index * 8..9 + index * 8].copy_from_slice(&word.to_le_bytes());
         }
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
@@ -95,7 +102,11 @@ mod tests {
 
     #[test]
     fn an_edges_own_part_is_ignored() {
-        let cursor = Cursor { tape: 1, position: 2, admitted_ns: 3 };
+        let cursor = Cursor {
+            tape: 1,
+            position: 2,
+            admitted_ns: 3,
+        };
         let mut bytes = URL_SAFE_NO_PAD.decode(cursor.to_string()).unwrap();
         bytes.extend_from_slice(&[9; 16]);
         assert_eq!(Cursor::parse(&URL_SAFE_NO_PAD.encode(bytes)), Ok(cursor));

@@ -23,7 +23,11 @@ impl Pattern {
 
     /// The prefix without its `*`.
     pub fn prefix(&self) -> &[u8] {
-        let prefix_bytes = self.0.iter().position(|&byte| byte == 0).unwrap_or(SYMBOL_BYTES_MAX);
+        let prefix_bytes = self
+            .0
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(SYMBOL_BYTES_MAX);
         &self.0[..prefix_bytes]
     }
 
@@ -41,7 +45,9 @@ impl Selector {
     /// See [`SymbolError`]; a `*` anywhere but at the end is a bad byte.
     pub fn parse(text: &str) -> Result<Self, SymbolError> {
         match text.strip_suffix('*') {
-            Some(prefix) => symbol::pad(prefix.as_bytes()).map(|padded| Self::Pattern(Pattern(padded))),
+            Some(prefix) => {
+                symbol::pad(prefix.as_bytes()).map(|padded| Self::Pattern(Pattern(padded)))
+            }
             None => Symbol::parse(text).map(Self::Symbol),
         }
     }
@@ -58,7 +64,9 @@ impl Selector {
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (_, Self::Symbol(symbol)) => self.matches(symbol),
-            (Self::Pattern(wide), Self::Pattern(narrow)) => narrow.prefix().starts_with(wide.prefix()),
+            (Self::Pattern(wide), Self::Pattern(narrow)) => {
+                narrow.prefix().starts_with(wide.prefix())
+            }
             (Self::Symbol(_), Self::Pattern(_)) => false,
         }
     }
@@ -67,7 +75,11 @@ impl Selector {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The alphabet is ASCII, so the fallback is never taken.
-        write!(f, "{}*", std::str::from_utf8(self.prefix()).unwrap_or_default())
+        write!(
+            f,
+            "{}*",
+            std::str::from_utf8(self.prefix()).unwrap_or_default()
+        )
     }
 }
 

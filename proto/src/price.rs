@@ -49,7 +49,10 @@ pub enum DecimalError {
 
 impl Decimal {
     /// The number zero.
-    pub const ZERO: Self = Self { mantissa: 0, exponent: 0 };
+    pub const ZERO: Self = Self {
+        mantissa: 0,
+        exponent: 0,
+    };
 
     /// Builds a decimal from its parts.
     ///
@@ -224,8 +227,15 @@ mod tests {
     #[test]
     fn digits_come_back_as_written() {
         for text in [
-            "0", "187.23", "0.003100", "-0.5", "-37.63", "9223372036854775807", "0.000000000000000001",
-            "9.223372036854775807", "100",
+            "0",
+            "187.23",
+            "0.003100",
+            "-0.5",
+            "-37.63",
+            "9223372036854775807",
+            "0.000000000000000001",
+            "9.223372036854775807",
+            "100",
         ] {
             assert_eq!(Decimal::parse(text).unwrap().to_string(), text);
         }
@@ -234,10 +244,26 @@ mod tests {
     #[test]
     fn malformed_texts_name_the_byte() {
         for (text, at) in [
-            ("1e5", 1), ("NaN", 0), ("+1", 0), (".5", 0), ("5.", 1), ("1.2.3", 3), ("-.5", 1), ("1,5", 1),
-            ("Infinity", 0), (" 1", 0), ("--1", 1), ("0x10", 1), ("1.5E3", 3), ("１", 0),
+            ("1e5", 1),
+            ("NaN", 0),
+            ("+1", 0),
+            (".5", 0),
+            ("5.", 1),
+            ("1.2.3", 3),
+            ("-.5", 1),
+            ("1,5", 1),
+            ("Infinity", 0),
+            (" 1", 0),
+            ("--1", 1),
+            ("0x10", 1),
+            ("1.5E3", 3),
+            ("１", 0),
         ] {
-            assert_eq!(Decimal::parse(text), Err(DecimalError::Malformed { at }), "{text}");
+            assert_eq!(
+                Decimal::parse(text),
+                Err(DecimalError::Malformed { at }),
+                "{text}"
+            );
         }
         assert_eq!(Decimal::parse(""), Err(DecimalError::Empty));
         assert_eq!(Decimal::parse("-"), Err(DecimalError::Empty));
@@ -245,27 +271,56 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_never_rounded() {
-        assert_eq!(Decimal::parse("9223372036854775808"), Err(DecimalError::Overflow));
-        assert_eq!(Decimal::parse("0.0000000000000000001"), Err(DecimalError::TooManyDigits));
-        assert_eq!(Decimal::parse("-9223372036854775808"), Err(DecimalError::Overflow));
-        assert_eq!(Decimal::new(NULL_MANTISSA, 0), Err(DecimalError::OutOfRange));
+        assert_eq!(
+            Decimal::parse("9223372036854775808"),
+            Err(DecimalError::Overflow)
+        );
+        assert_eq!(
+            Decimal::parse("0.0000000000000000001"),
+            Err(DecimalError::TooManyDigits)
+        );
+        assert_eq!(
+            Decimal::parse("-9223372036854775808"),
+            Err(DecimalError::Overflow)
+        );
+        assert_eq!(
+            Decimal::new(NULL_MANTISSA, 0),
+            Err(DecimalError::OutOfRange)
+        );
         assert_eq!(Decimal::new(1, 1), Err(DecimalError::OutOfRange));
         assert_eq!(Decimal::new(1, -19), Err(DecimalError::OutOfRange));
     }
 
     #[test]
     fn zeros_that_do_not_fit_are_dropped_since_the_value_stays() {
-        assert_eq!(Decimal::parse("1.50000000000000000000").unwrap().to_string(), "1.5");
-        assert_eq!(Decimal::parse("9223372036854775807.0").unwrap().to_string(), "9223372036854775807");
+        assert_eq!(
+            Decimal::parse("1.50000000000000000000")
+                .unwrap()
+                .to_string(),
+            "1.5"
+        );
+        assert_eq!(
+            Decimal::parse("9223372036854775807.0").unwrap().to_string(),
+            "9223372036854775807"
+        );
     }
 
     #[test]
     fn two_prices_share_the_finer_exponent() {
-        let (bid, ask) = (Decimal::parse("86.7").unwrap(), Decimal::parse("86.728").unwrap());
+        let (bid, ask) = (
+            Decimal::parse("86.7").unwrap(),
+            Decimal::parse("86.728").unwrap(),
+        );
         assert_eq!(bid.align(ask), Ok((86_700, 86_728, -3)));
         let large = Decimal::parse("9000000000000000000").unwrap();
-        assert_eq!(large.align(Decimal::parse("1.0").unwrap()), Ok((9_000_000_000_000_000_000, 1, 0)));
-        assert_eq!(large.align(Decimal::parse("1.5").unwrap()), Err(DecimalError::Overflow));
+        assert_eq!(
+            large.align(Decimal::parse("1.0").unwrap()),
+            Ok((9_000_000_000_000_000_000, 1, 0))
+        );
+        assert_eq!(
+            large.align(Decimal::parse("1.5").unwrap()),
+            Err(DecimalError::Overflow)
+        );
     }
 
     proptest! {

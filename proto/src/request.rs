@@ -3,12 +3,7 @@
 use std::collections::HashSet;
 
 use crate::{
-    code::ErrorCode,
-    cursor::Cursor,
-    pattern::Selector,
-    symbol::Symbol,
-    text,
-    tick::Channels,
+    code::ErrorCode, cursor::Cursor, pattern::Selector, symbol::Symbol, text, tick::Channels,
 };
 
 /// The largest request id: 2³² − 2, since SBE reserves 2³² − 1 for "none".
@@ -76,11 +71,15 @@ impl<'a> FromIterator<&'a str> for Selection {
         // A message holds thousands of entries; looking for repeats in a list would be quadratic.
         let mut seen = HashSet::new();
         // What is cut here is too long to be a selector, and is cut where it is reported anyway.
-        let entries = texts.into_iter().map(|text| text::prefix(text, REJECTED_BYTES_MAX));
+        let entries = texts
+            .into_iter()
+            .map(|text| text::prefix(text, REJECTED_BYTES_MAX));
         for text in entries.filter(|text| seen.insert(*text)) {
             match Selector::parse(text) {
                 Ok(selector) => selection.selectors.push(selector),
-                Err(_) => selection.rejected.push(Rejected::new(text, ErrorCode::BadSymbol)),
+                Err(_) => selection
+                    .rejected
+                    .push(Rejected::new(text, ErrorCode::BadSymbol)),
             }
         }
         selection
@@ -99,7 +98,10 @@ pub struct Rejected {
 impl Rejected {
     /// Keeps at most [`REJECTED_BYTES_MAX`] bytes of `text`, whole characters only.
     pub fn new(text: &str, code: ErrorCode) -> Self {
-        Self { symbol: text::prefix(text, REJECTED_BYTES_MAX).to_owned(), code }
+        Self {
+            symbol: text::prefix(text, REJECTED_BYTES_MAX).to_owned(),
+            code,
+        }
     }
 }
 

@@ -48,7 +48,10 @@ impl Symbol {
     ///
     /// As [`Symbol::parse`]; a NUL inside the name is a [`SymbolError::BadByte`].
     pub fn from_padded(bytes: [u8; SYMBOL_BYTES_MAX]) -> Result<Self, SymbolError> {
-        let name_bytes = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let name_bytes = bytes
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |last| last + 1);
         if name_bytes == 0 {
             return Err(SymbolError::Empty);
         }
@@ -62,7 +65,11 @@ impl Symbol {
 
     /// The name without padding.
     pub fn as_bytes(&self) -> &[u8] {
-        let name_bytes = self.0.iter().position(|&byte| byte == 0).unwrap_or(SYMBOL_BYTES_MAX);
+        let name_bytes = self
+            .0
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(SYMBOL_BYTES_MAX);
         &self.0[..name_bytes]
     }
 
@@ -121,8 +128,19 @@ mod tests {
         }
         assert_eq!(Symbol::parse(""), Err(SymbolError::Empty));
         assert_eq!(Symbol::parse(&"X".repeat(33)), Err(SymbolError::TooLong));
-        for (bad, at) in [("A B", 1), ("*", 0), ("BTC*", 3), ("é", 0), ("A\0", 1), ("A\"", 1)] {
-            assert_eq!(Symbol::parse(bad), Err(SymbolError::BadByte { at }), "{bad}");
+        for (bad, at) in [
+            ("A B", 1),
+            ("*", 0),
+            ("BTC*", 3),
+            ("é", 0),
+            ("A\0", 1),
+            ("A\"", 1),
+        ] {
+            assert_eq!(
+                Symbol::parse(bad),
+                Err(SymbolError::BadByte { at }),
+                "{bad}"
+            );
         }
     }
 
@@ -133,6 +151,9 @@ mod tests {
         assert_eq!(Symbol::from_padded([0; 32]), Err(SymbolError::Empty));
         let mut inner_nul = *symbol.padded();
         inner_nul[1] = 0;
-        assert_eq!(Symbol::from_padded(inner_nul), Err(SymbolError::BadByte { at: 1 }));
+        assert_eq!(
+            Symbol::from_padded(inner_nul),
+            Err(SymbolError::BadByte { at: 1 })
+        );
     }
 }

@@ -32,7 +32,9 @@ impl Channel {
 
     /// The reverse of [`Channel::as_str`].
     pub fn from_wire(text: &str) -> Option<Self> {
-        Self::BOTH.into_iter().find(|channel| channel.as_str() == text)
+        Self::BOTH
+            .into_iter()
+            .find(|channel| channel.as_str() == text)
     }
 
     /// 0 for trades, 1 for quotes: SBE's number, and the index into per-channel arrays.
@@ -69,7 +71,9 @@ impl Channels {
 
     /// The channels in the set, trades first.
     pub fn iter(self) -> impl Iterator<Item = Channel> {
-        Channel::BOTH.into_iter().filter(move |&channel| self.contains(channel))
+        Channel::BOTH
+            .into_iter()
+            .filter(move |&channel| self.contains(channel))
     }
 }
 
@@ -100,7 +104,9 @@ impl Side {
 
     /// The reverse of [`Side::as_str`].
     pub fn from_wire(text: &str) -> Option<Self> {
-        [Self::Buy, Self::Sell].into_iter().find(|side| side.as_str() == text)
+        [Self::Buy, Self::Sell]
+            .into_iter()
+            .find(|side| side.as_str() == text)
     }
 }
 
@@ -125,7 +131,9 @@ impl FeedState {
 
     /// The reverse of [`FeedState::as_str`].
     pub fn from_wire(text: &str) -> Option<Self> {
-        [Self::Stale, Self::Live].into_iter().find(|state| state.as_str() == text)
+        [Self::Stale, Self::Live]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }
 
@@ -182,7 +190,11 @@ impl Values {
     /// # Errors
     ///
     /// [`DecimalError::OutOfRange`] for a negative size.
-    pub fn trade(price: Decimal, size: Option<Decimal>, side: Option<Side>) -> Result<Self, DecimalError> {
+    pub fn trade(
+        price: Decimal,
+        size: Option<Decimal>,
+        side: Option<Side>,
+    ) -> Result<Self, DecimalError> {
         if size.is_some_and(|size| size.mantissa() < 0) {
             return Err(DecimalError::OutOfRange);
         }
@@ -209,7 +221,11 @@ impl Values {
         ask: Decimal,
         ask_size: Option<Decimal>,
     ) -> Result<Self, DecimalError> {
-        if [bid_size, ask_size].into_iter().flatten().any(|size| size.mantissa() < 0) {
+        if [bid_size, ask_size]
+            .into_iter()
+            .flatten()
+            .any(|size| size.mantissa() < 0)
+        {
             return Err(DecimalError::OutOfRange);
         }
         let (bid, ask, price_exponent) = bid.align(ask)?;
@@ -227,7 +243,12 @@ impl Values {
         Ok(Self {
             price_exponent,
             size_exponent,
-            body: Body::Quote { bid, bid_size, ask, ask_size },
+            body: Body::Quote {
+                bid,
+                bid_size,
+                ask,
+                ask_size,
+            },
         })
     }
 
@@ -239,7 +260,12 @@ impl Values {
     pub fn checked(self) -> Result<Self, DecimalError> {
         let (prices, sizes) = match self.body {
             Body::Trade { price, size, .. } => ([price, price], [size, None]),
-            Body::Quote { bid, bid_size, ask, ask_size } => ([bid, ask], [bid_size, ask_size]),
+            Body::Quote {
+                bid,
+                bid_size,
+                ask,
+                ask_size,
+            } => ([bid, ask], [bid_size, ask_size]),
         };
         for price in prices {
             Decimal::new(price, self.price_exponent)?;

@@ -37,7 +37,9 @@ impl Floor {
     }
 
     fn close_with(&mut self, index: u32, reason: CloseReason, last: &[u8]) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         if connection.closing.is_some() {
             return;
         }
@@ -48,9 +50,16 @@ impl Floor {
 
     fn begin_closing(&mut self, index: u32, reason: CloseReason) {
         let by = self.now.after(CLOSE_WITHIN_MS);
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
-        connection.closing = Some(Closing { reason, by, flushed: false });
-        self.timers.arm(&mut connection.armed, by, index, connection.generation);
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        connection.closing = Some(Closing {
+            reason,
+            by,
+            flushed: false,
+        });
+        self.timers
+            .arm(&mut connection.armed, by, index, connection.generation);
         mark_dirty(&mut self.dirty, connection, index);
         let drained = connection.outbox.is_empty() && !connection.sender.is_busy();
         self.leave_everything(index);
@@ -61,8 +70,12 @@ impl Floor {
 
     /// Everything queued was handed to the kernel.
     pub(super) fn drained(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
-        let Some(closing) = &mut connection.closing else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        let Some(closing) = &mut connection.closing else {
+            return;
+        };
         if !closing.flushed {
             closing.flushed = true;
             // The peer reads to the end and closes its side, which ends the connection; a close of
@@ -77,9 +90,13 @@ impl Floor {
     /// Ends the connection now.
     pub(super) fn drop_connection(&mut self, index: u32, reason: CloseReason) {
         self.leave_everything(index);
-        let Some(connection) = self.connections.try_remove(index as usize) else { return };
+        let Some(connection) = self.connections.try_remove(index as usize) else {
+            return;
+        };
         self.reader.forget(&connection.socket);
-        self.desk.load.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.desk
+            .load
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         let reason = connection.closing.map_or(reason, |closing| closing.reason);
         self.metrics.connections.dec();
         self.metrics.closes(reason).inc();
@@ -88,9 +105,15 @@ impl Floor {
 
     /// Takes the connection out of every table but that of connections.
     fn leave_everything(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         let symbols: Vec<_> = connection.members.keys().copied().collect();
-        let joins: Vec<_> = connection.joins.drain(..).chain(connection.replays.drain(..)).collect();
+        let joins: Vec<_> = connection
+            .joins
+            .drain(..)
+            .chain(connection.replays.drain(..))
+            .collect();
         let selectors = connection.selections.sorted();
         connection.conflated.clear();
         for key in joins {

@@ -16,7 +16,11 @@ pub struct Conflated {
 impl Conflated {
     /// Nothing held, nothing sent yet.
     pub fn new(interval_ms: u32) -> Self {
-        Self { interval_ms, sent_at: None, held: [None; 2] }
+        Self {
+            interval_ms,
+            sent_at: None,
+            held: [None; 2],
+        }
     }
 
     /// Takes a tick in; hands it back where it may go out at once.
@@ -36,7 +40,10 @@ impl Conflated {
 
     /// When what is held goes out; `None` where nothing is.
     pub fn release_at(&self) -> Option<Millis> {
-        self.held.iter().any(Option::is_some).then(|| self.due_at().unwrap_or_default())
+        self.held
+            .iter()
+            .any(Option::is_some)
+            .then(|| self.due_at().unwrap_or_default())
     }
 
     fn due_at(&self) -> Option<Millis> {
@@ -88,7 +95,13 @@ mod tests {
         assert_eq!(conflated.take(tick(4), Millis(30)), None);
         assert_eq!(conflated.release_at(), Some(Millis(250)));
         let released: Vec<_> = conflated.release(Millis(250)).collect();
-        assert_eq!(released, [Queued { skipped: 2, ..tick(4) }]);
+        assert_eq!(
+            released,
+            [Queued {
+                skipped: 2,
+                ..tick(4)
+            }]
+        );
         assert_eq!(conflated.take(tick(5), Millis(499)), None);
         assert_eq!(conflated.release(Millis(500)).count(), 1);
         assert_eq!(conflated.release_at(), None);
@@ -101,7 +114,11 @@ mod tests {
         for seq in 1..=1_000 {
             let now = Millis(seq * 7);
             let due = conflated.release_at().is_some_and(|at| now >= at);
-            let released: Vec<_> = if due { conflated.release(now).collect() } else { Vec::new() };
+            let released: Vec<_> = if due {
+                conflated.release(now).collect()
+            } else {
+                Vec::new()
+            };
             for out in released.into_iter().chain(conflated.take(tick(seq), now)) {
                 delivered += 1;
                 skipped += u64::from(out.skipped);

@@ -6,11 +6,7 @@ use rustc_hash::FxHashMap;
 use tickwire_proto::{claims::Grant, close::CloseReason, upgrade::Subprotocol};
 
 use super::{
-    conflate::Conflated,
-    join::JoinKey,
-    outbox::Outbox,
-    selections::Selections,
-    sender::Sender,
+    conflate::Conflated, join::JoinKey, outbox::Outbox, selections::Selections, sender::Sender,
     timers::Armed,
 };
 use crate::{
@@ -30,7 +26,7 @@ pub struct Connection {
     /// Where it comes from.
     pub peer: SocketAddr,
     /// Its place in the door's count, given back on drop.
-    pub slot: ConnectionSlot,
+    pub _slot: ConnectionSlot,
     /// The socket, for reading.
     pub socket: SocketView,
     /// The socket, for writing.
@@ -107,9 +103,17 @@ impl Connection {
         if let Some(closing) = self.closing {
             return closing.by;
         }
-        let held = self.held_since.map(|since| since.after(u64::from(self.max_delay_ms)));
-        let stalled = self.stalled_since.map(|since| since.after(config.stall_s * 1_000));
-        let conflated = self.conflated.values().filter_map(Conflated::release_at).min();
+        let held = self
+            .held_since
+            .map(|since| since.after(u64::from(self.max_delay_ms)));
+        let stalled = self
+            .stalled_since
+            .map(|since| since.after(config.stall_s * 1_000));
+        let conflated = self
+            .conflated
+            .values()
+            .filter_map(Conflated::release_at)
+            .min();
         [held, stalled, conflated]
             .into_iter()
             .flatten()

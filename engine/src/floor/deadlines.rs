@@ -17,18 +17,23 @@ impl Floor {
         let mut any = false;
         while let Some((deadline, index, generation)) = self.timers.pop_due(self.now) {
             any = true;
-            let Some(connection) = self.connection(index, generation) else { continue };
+            let Some(connection) = self.connection(index, generation) else {
+                continue;
+            };
             if !connection.armed.fired(deadline) {
                 continue;
             }
             self.run_due(index);
-            let Some(connection) = self.connections.get_mut(index as usize) else { continue };
+            let Some(connection) = self.connections.get_mut(index as usize) else {
+                continue;
+            };
             if connection.generation == generation {
                 let next = connection.deadline(&self.config);
                 // A deadline that could not be met, such as a hold behind a write in flight, is
                 // looked at again a little later instead of at once.
                 let next = next.max(self.now.after(1));
-                self.timers.arm(&mut connection.armed, next, index, generation);
+                self.timers
+                    .arm(&mut connection.armed, next, index, generation);
             }
         }
         any
@@ -37,18 +42,26 @@ impl Floor {
     fn run_due(&mut self, index: u32) {
         let now = self.now;
         let config = Arc::clone(&self.config);
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         if let Some(closing) = connection.closing {
             if now >= closing.by {
                 self.drop_connection(index, closing.reason);
             }
             return;
         }
-        if connection.stalled_since.is_some_and(|since| now >= since.after(config.stall_s * 1_000)) {
+        if connection
+            .stalled_since
+            .is_some_and(|since| now >= since.after(config.stall_s * 1_000))
+        {
             self.close(index, CloseReason::SlowConsumer);
             return;
         }
-        if connection.held_since.is_some_and(|since| now >= since.after(u64::from(connection.max_delay_ms))) {
+        if connection
+            .held_since
+            .is_some_and(|since| now >= since.after(u64::from(connection.max_delay_ms)))
+        {
             mark_dirty(&mut self.dirty, connection, index);
         }
         self.release_conflated(index);
@@ -58,10 +71,16 @@ impl Floor {
     fn release_conflated(&mut self, index: u32) {
         let now = self.now;
         let lag_soft_ticks = self.config.lag_soft_ticks;
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         let is_due = |conflation: &Conflated| conflation.release_at().is_some_and(|at| now >= at);
         let mut released = 0;
-        for conflation in connection.conflated.values_mut().filter(|conflation| is_due(conflation)) {
+        for conflation in connection
+            .conflated
+            .values_mut()
+            .filter(|conflation| is_due(conflation))
+        {
             for tick in conflation.release(now) {
                 released += 1;
                 self.metrics.conflated_ticks.inc_by(u64::from(tick.skipped));
@@ -75,12 +94,18 @@ impl Floor {
 
     fn run_liveness(&mut self, index: u32) {
         while let Some(connection) = self.connections.get_mut(index as usize) {
-            let Some(due) = connection.liveness.due(self.now, &self.config) else { return };
+            let Some(due) = connection.liveness.due(self.now, &self.config) else {
+                return;
+            };
             match due {
                 Due::Heartbeat => {
                     self.queue_cursor(index);
                     let mut frame = Vec::with_capacity(64);
-                    encode::write_heartbeat(&mut frame, self.connections[index as usize].format, wall_ns());
+                    encode::write_heartbeat(
+                        &mut frame,
+                        self.connections[index as usize].format,
+                        wall_ns(),
+                    );
                     self.queue_frame(index, frame);
                 }
                 Due::Ping => {
@@ -89,7 +114,10 @@ impl Floor {
                 }
                 Due::TokenExpiring => {
                     let in_s = connection.grant.exp.saturating_sub(crate::clock::wall_s());
-                    encode::write_json(&mut connection.outbox.control, &Reply::TokenExpiring { in_s });
+                    encode::write_json(
+                        &mut connection.outbox.control,
+                        &Reply::TokenExpiring { in_s },
+                    );
                     mark_dirty(&mut self.dirty, connection, index);
                 }
                 Due::Close(reason) => {

@@ -33,8 +33,14 @@ struct CachedFrame {
 
 impl FrameCache {
     fn new() -> Self {
-        let empty = CachedFrame { stamp: 0, bytes: 0, frame: [0; FRAME_BYTES_MAX] };
-        Self { frames: vec![empty; CACHED_TICKS].into_boxed_slice() }
+        let empty = CachedFrame {
+            stamp: 0,
+            bytes: 0,
+            frame: [0; FRAME_BYTES_MAX],
+        };
+        Self {
+            frames: vec![empty; CACHED_TICKS].into_boxed_slice(),
+        }
     }
 
     fn place(&mut self, position: Position) -> &mut CachedFrame {
@@ -86,7 +92,14 @@ impl Encoder {
         if cached.stamp != position.0 + 1 {
             let record = tape.read(position)?;
             self.scratch.clear();
-            write_tick(&mut self.scratch, format, &record, symbol, wire_id(record.epoch), &Marks::default());
+            write_tick(
+                &mut self.scratch,
+                format,
+                &record,
+                symbol,
+                wire_id(record.epoch),
+                &Marks::default(),
+            );
             cached.stamp = position.0 + 1;
             cached.bytes = self.scratch.len();
             cached.frame[..self.scratch.len()].copy_from_slice(&self.scratch);
@@ -104,17 +117,26 @@ pub fn write_tick(
     wire_id: WireId,
     marks: &Marks,
 ) {
-    let Event::Tick { seq, ts_ns, values } = record.event else { return };
+    let Event::Tick { seq, ts_ns, values } = record.event else {
+        return;
+    };
     let tick = Tick {
         symbol: *symbol,
-        identity: Identity { epoch: record.epoch, seq },
+        identity: Identity {
+            epoch: record.epoch,
+            seq,
+        },
         ts_ns,
         values,
     };
     match format {
-        Subprotocol::Json => frame::write_with(out, Opcode::Text, |out| json::write_tick(out, &tick, marks)),
+        Subprotocol::Json => {
+            frame::write_with(out, Opcode::Text, |out| json::write_tick(out, &tick, marks))
+        }
         Subprotocol::Sbe => {
-            frame::write_with(out, Opcode::Binary, |out| sbe::write_tick(out, wire_id.0, &tick, marks));
+            frame::write_with(out, Opcode::Binary, |out| {
+                sbe::write_tick(out, wire_id.0, &tick, marks)
+            });
         }
     }
 }
@@ -124,7 +146,9 @@ pub fn write_start(out: &mut Vec<u8>, format: Subprotocol, start: &Start, wire_i
     match format {
         Subprotocol::Json => write_json(out, &Reply::Start(*start)),
         Subprotocol::Sbe => {
-            frame::write_with(out, Opcode::Binary, |out| sbe::write_definition(out, wire_id.0, start));
+            frame::write_with(out, Opcode::Binary, |out| {
+                sbe::write_definition(out, wire_id.0, start)
+            });
         }
     }
 }
@@ -133,16 +157,26 @@ pub fn write_start(out: &mut Vec<u8>, format: Subprotocol, start: &Start, wire_i
 pub fn write_gap(out: &mut Vec<u8>, format: Subprotocol, gap: &Gap, wire_id: WireId) {
     match format {
         Subprotocol::Json => write_json(out, &Reply::Gap(*gap)),
-        Subprotocol::Sbe => frame::write_with(out, Opcode::Binary, |out| sbe::write_gap(out, wire_id.0, gap)),
+        Subprotocol::Sbe => frame::write_with(out, Opcode::Binary, |out| {
+            sbe::write_gap(out, wire_id.0, gap)
+        }),
     }
 }
 
 /// Appends the frame of a `feed`.
-pub fn write_feed(out: &mut Vec<u8>, format: Subprotocol, symbol: Symbol, state: FeedState, wire_id: WireId) {
+pub fn write_feed(
+    out: &mut Vec<u8>,
+    format: Subprotocol,
+    symbol: Symbol,
+    state: FeedState,
+    wire_id: WireId,
+) {
     match format {
         Subprotocol::Json => write_json(out, &Reply::Feed { symbol, state }),
         Subprotocol::Sbe => {
-            frame::write_with(out, Opcode::Binary, |out| sbe::write_feed(out, wire_id.0, state));
+            frame::write_with(out, Opcode::Binary, |out| {
+                sbe::write_feed(out, wire_id.0, state)
+            });
         }
     }
 }
@@ -151,15 +185,24 @@ pub fn write_feed(out: &mut Vec<u8>, format: Subprotocol, symbol: Symbol, state:
 pub fn write_cursor(out: &mut Vec<u8>, format: Subprotocol, cursor: &Cursor) {
     match format {
         Subprotocol::Json => write_json(out, &Reply::Cursor(*cursor)),
-        Subprotocol::Sbe => frame::write_with(out, Opcode::Binary, |out| sbe::write_cursor(out, cursor)),
+        Subprotocol::Sbe => {
+            frame::write_with(out, Opcode::Binary, |out| sbe::write_cursor(out, cursor))
+        }
     }
 }
 
 /// Appends the frame of a `heartbeat`.
 pub fn write_heartbeat(out: &mut Vec<u8>, format: Subprotocol, now_ns: u64) {
     match format {
-        Subprotocol::Json => write_json(out, &Reply::Heartbeat { ts_us: now_ns / 1_000 }),
-        Subprotocol::Sbe => frame::write_with(out, Opcode::Binary, |out| sbe::write_heartbeat(out, now_ns)),
+        Subprotocol::Json => write_json(
+            out,
+            &Reply::Heartbeat {
+                ts_us: now_ns / 1_000,
+            },
+        ),
+        Subprotocol::Sbe => {
+            frame::write_with(out, Opcode::Binary, |out| sbe::write_heartbeat(out, now_ns))
+        }
     }
 }
 

@@ -23,7 +23,9 @@ impl Floor {
 
     fn flush_connection(&mut self, index: u32) {
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         connection.dirty = false;
         if connection.sender.is_busy() || connection.outbox.is_empty() {
             return;
@@ -32,9 +34,11 @@ impl Floor {
             self.close(index, tickwire_proto::close::CloseReason::SlowConsumer);
             return;
         }
-        if connection.closing.is_none() && Self::holds(connection, now, self.config.hold_bytes_max) {
+        if connection.closing.is_none() && Self::holds(connection, now, self.config.hold_bytes_max)
+        {
             let due = connection.deadline(&self.config);
-            self.timers.arm(&mut connection.armed, due, index, connection.generation);
+            self.timers
+                .arm(&mut connection.armed, due, index, connection.generation);
             if connection.outbox.control.is_empty() {
                 return;
             }
@@ -110,10 +114,15 @@ impl Floor {
             bytes_max: self.config.send_bytes_max,
         };
         let pool = &mut self.pool;
-        let shared = connection.outbox.assemble_shared(&mut self.shared, || pool.take(), &mut assembly);
+        let shared =
+            connection
+                .outbox
+                .assemble_shared(&mut self.shared, || pool.take(), &mut assembly);
         let (buffer, assembled) = shared.unwrap_or_else(|| {
             let mut buffer = pool.take();
-            let assembled = connection.outbox.assemble(Rc::make_mut(&mut buffer), &mut assembly);
+            let assembled = connection
+                .outbox
+                .assemble(Rc::make_mut(&mut buffer), &mut assembly);
             (buffer, assembled)
         });
         self.metrics.delivered_ticks.inc_by(assembled.ticks);
@@ -144,7 +153,8 @@ impl Floor {
         if connection.stalled_since.is_none() {
             connection.stalled_since = Some(now);
             let due = connection.deadline(&self.config);
-            self.timers.arm(&mut connection.armed, due, index, connection.generation);
+            self.timers
+                .arm(&mut connection.armed, due, index, connection.generation);
         }
     }
 
@@ -154,7 +164,9 @@ impl Floor {
         let moved = std::mem::take(&mut self.moved);
         let any = !moved.is_empty();
         for index in &moved {
-            let Some(connection) = self.connections.get_mut(*index as usize) else { continue };
+            let Some(connection) = self.connections.get_mut(*index as usize) else {
+                continue;
+            };
             let outcome = connection.sender.progress();
             if connection.sender.take_written() > 0 {
                 connection.stalled_since = connection.sender.is_busy().then_some(self.now);
@@ -170,7 +182,9 @@ impl Floor {
 
     /// A write ended: the next may begin.
     fn written(&mut self, index: u32, outcome: std::io::Result<Rc<Vec<u8>>>) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         connection.stalled_since = None;
         match outcome {
             Ok(buffer) => {

@@ -10,14 +10,8 @@ use tickwire_proto::{
 };
 
 use super::{
-    Floor, Letter,
-    connection::Connection,
-    encode, mark_dirty,
-    outbox::Outbox,
-    reader::Read,
-    selections::Selections,
-    sender::Sender,
-    timers::Armed,
+    Floor, Letter, connection::Connection, encode, mark_dirty, outbox::Outbox, reader::Read,
+    selections::Selections, sender::Sender, timers::Armed,
 };
 use crate::{
     door::Admitted,
@@ -41,7 +35,9 @@ impl Floor {
         let desk = Arc::clone(&self.desk);
         let mut any = false;
         for _ in 0..self.config.handovers_per_turn {
-            let Some(letter) = desk.mailbox.take() else { break };
+            let Some(letter) = desk.mailbox.take() else {
+                break;
+            };
             any = true;
             match letter {
                 Letter::Admitted(admitted) => self.take_over(*admitted),
@@ -67,7 +63,17 @@ impl Floor {
 
     fn add_connection(&mut self, admitted: Admitted) -> std::io::Result<()> {
         let Admitted {
-            socket, early, subprotocol, grant, subscribe, max_delay_ms, peer, session, slot, response, ..
+            socket,
+            early,
+            subprotocol,
+            grant,
+            subscribe,
+            max_delay_ms,
+            peer,
+            session,
+            slot,
+            response,
+            ..
         } = admitted;
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
@@ -80,7 +86,7 @@ impl Floor {
             generation,
             session,
             peer,
-            slot,
+            _slot: slot,
             socket: view,
             sender: Sender::new(stream, index),
             inbound: Inbound::default(),
@@ -105,7 +111,8 @@ impl Floor {
         };
         connection.outbox.control.extend_from_slice(&response);
         let due = connection.deadline(&self.config);
-        self.timers.arm(&mut connection.armed, due, index, generation);
+        self.timers
+            .arm(&mut connection.armed, due, index, generation);
         entry.insert(connection);
         self.metrics.connections.inc();
         self.welcome(index);
@@ -138,7 +145,10 @@ impl Floor {
     }
 
     fn replace(&mut self, session: u64) {
-        let found = self.connections.iter().find(|(_, connection)| connection.session == session);
+        let found = self
+            .connections
+            .iter()
+            .find(|(_, connection)| connection.session == session);
         if let Some((index, _)) = found {
             self.close(index as u32, CloseReason::Replaced);
         }
@@ -149,10 +159,15 @@ impl Floor {
     fn drain(&mut self) {
         self.draining = true;
         let latest_ms = (self.config.drain_s * 1_000).max(RECONNECT_EARLIEST_MS + 1);
-        let indices: Vec<u32> = self.connections.iter().map(|(index, _)| index as u32).collect();
+        let indices: Vec<u32> = self
+            .connections
+            .iter()
+            .map(|(index, _)| index as u32)
+            .collect();
         for index in indices {
             if self.connections[index as usize].closing.is_none() {
-                let reconnect_after_ms = rand::rng().random_range(RECONNECT_EARLIEST_MS..=latest_ms);
+                let reconnect_after_ms =
+                    rand::rng().random_range(RECONNECT_EARLIEST_MS..=latest_ms);
                 self.say_goodbye(index, reconnect_after_ms);
             }
         }
@@ -174,7 +189,9 @@ impl Floor {
 
     fn read_connection(&mut self, index: u32) {
         for _ in 0..READS_PER_TURN {
-            let Some(connection) = self.connections.get_mut(index as usize) else { return };
+            let Some(connection) = self.connections.get_mut(index as usize) else {
+                return;
+            };
             let mut messages = Vec::new();
             let outcome = match self.reader.read(&connection.socket) {
                 // A closing connection is only read to its end.
@@ -182,12 +199,19 @@ impl Floor {
                 Ok(Read::Bytes(bytes)) => {
                     connection.liveness.heard(self.now);
                     let limit = self.config.message_bytes;
-                    connection.inbound.feed(bytes, limit, &mut connection.outbox.control, |message| {
-                        messages.push(message);
-                    })
+                    connection.inbound.feed(
+                        bytes,
+                        limit,
+                        &mut connection.outbox.control,
+                        |message| {
+                            messages.push(message);
+                        },
+                    )
                 }
                 Ok(Read::Nothing) => return,
-                Ok(Read::End) | Err(_) => return self.drop_connection(index, CloseReason::PeerGone),
+                Ok(Read::End) | Err(_) => {
+                    return self.drop_connection(index, CloseReason::PeerGone);
+                }
             };
             self.take_messages(index, messages, outcome);
         }
@@ -197,13 +221,21 @@ impl Floor {
         let connection = &mut self.connections[index as usize];
         let mut messages = Vec::new();
         let limit = self.config.message_bytes;
-        let outcome = connection.inbound.feed(bytes, limit, &mut connection.outbox.control, |message| {
-            messages.push(message);
-        });
+        let outcome =
+            connection
+                .inbound
+                .feed(bytes, limit, &mut connection.outbox.control, |message| {
+                    messages.push(message);
+                });
         self.take_messages(index, messages, outcome);
     }
 
-    fn take_messages(&mut self, index: u32, messages: Vec<Received>, outcome: Result<Flow, CloseReason>) {
+    fn take_messages(
+        &mut self,
+        index: u32,
+        messages: Vec<Received>,
+        outcome: Result<Flow, CloseReason>,
+    ) {
         for message in messages {
             match message {
                 Received::Text(text) => self.take_text(index, &text),
@@ -212,7 +244,9 @@ impl Floor {
         }
         match outcome {
             Ok(Flow::Open) => {
-                let Some(connection) = self.connections.get_mut(index as usize) else { return };
+                let Some(connection) = self.connections.get_mut(index as usize) else {
+                    return;
+                };
                 if !connection.outbox.control.is_empty() {
                     mark_dirty(&mut self.dirty, connection, index);
                 }

@@ -171,7 +171,10 @@ pub struct Walk<'a> {
 
 impl Join {
     /// A join that has not begun.
-    #[expect(clippy::too_many_arguments, reason = "one call site a purpose, each naming all parts")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site a purpose, each naming all parts"
+    )]
     pub fn new(
         connection: u32,
         generation: u32,
@@ -216,7 +219,11 @@ impl Join {
 
     /// Begins the walk of the next symbol of the plan.
     pub fn enter(&mut self) {
-        self.stage = Stage::Seek(Box::new(Seek { channel: 0, at: None, found: [Found::default(); 2] }));
+        self.stage = Stage::Seek(Box::new(Seek {
+            channel: 0,
+            at: None,
+            found: [Found::default(); 2],
+        }));
     }
 
     /// Carries the history walk on by some records; call it until the chunk is full or the time is
@@ -314,7 +321,10 @@ impl Join {
     fn point(&self, walk: &Walk<'_>) -> Option<tickwire_proto::request::Point> {
         let name = walk.rows.name(self.symbol());
         let points = &self.since()?.points;
-        points.iter().find(|(symbol, _)| *symbol == name).map(|(_, point)| *point)
+        points
+            .iter()
+            .find(|(symbol, _)| *symbol == name)
+            .map(|(_, point)| *point)
     }
 
     /// The cursor, where it names this tape and nothing wins over it.
@@ -322,7 +332,9 @@ impl Join {
         if self.point(walk).is_some() {
             return None;
         }
-        self.since()?.cursor.filter(|cursor| cursor.tape == walk.tape.id())
+        self.since()?
+            .cursor
+            .filter(|cursor| cursor.tape == walk.tape.id())
     }
 
     /// Whether the client lacks `record`.
@@ -378,11 +390,24 @@ impl Join {
         })
     }
 
-    fn after_covered(&self, first: &Record, previous: &Record, channel: Channel, walk: &Walk<'_>) -> Found {
+    fn after_covered(
+        &self,
+        first: &Record,
+        previous: &Record,
+        channel: Channel,
+        walk: &Walk<'_>,
+    ) -> Found {
         let same_epoch = previous.epoch == first.epoch;
         Found {
             first: Some(*first),
-            covered: Some((first.epoch, if same_epoch { previous.last_seq() } else { first.first_seq() - 1 })),
+            covered: Some((
+                first.epoch,
+                if same_epoch {
+                    previous.last_seq()
+                } else {
+                    first.first_seq() - 1
+                },
+            )),
             lost: self.old_epoch_lost(first, channel, walk),
         }
     }
@@ -402,14 +427,22 @@ impl Join {
             Channel::Trade => point.trade,
             Channel::Quote => point.quote,
         }?;
-        (point.epoch < first.epoch).then_some(Lost { epoch: point.epoch, from: Some(seen + 1), to: None })
+        (point.epoch < first.epoch).then_some(Lost {
+            epoch: point.epoch,
+            from: Some(seen + 1),
+            to: None,
+        })
     }
 
     /// History ends before the point is reached.
     fn history_ends(&self, first: &Record, channel: Channel, walk: &Walk<'_>) -> Found {
         let before_first = first.first_seq() - 1;
         if let Some(lost) = self.old_epoch_lost(first, channel, walk) {
-            return Found { first: Some(*first), covered: Some((first.epoch, before_first)), lost: Some(lost) };
+            return Found {
+                first: Some(*first),
+                covered: Some((first.epoch, before_first)),
+                lost: Some(lost),
+            };
         }
         let known = match self.point(walk) {
             Some(point) if point.epoch == first.epoch => match channel {
@@ -424,7 +457,13 @@ impl Join {
             .filter(|(epoch, _)| *epoch == first.epoch)
             .map(|(_, seq)| seq - 1);
         // A cursor does not say the seq; everything else begins at the point or at the base.
-        let covered = known.or_else(|| if self.cursor(walk).is_some() { None } else { base });
+        let covered = known.or_else(|| {
+            if self.cursor(walk).is_some() {
+                None
+            } else {
+                base
+            }
+        });
         Found {
             first: Some(*first),
             covered: Some((first.epoch, covered.unwrap_or(before_first))),
@@ -441,7 +480,10 @@ impl Join {
     /// Writes what precedes a symbol's records: `start`, `feed` if stale, the gap of history.
     fn begin(&mut self, found: &[Found; 2], walk: &mut Walk<'_>) -> Progress {
         let symbol = self.symbol();
-        let epochs = found.iter().filter_map(|found| found.covered).map(|(epoch, _)| epoch);
+        let epochs = found
+            .iter()
+            .filter_map(|found| found.covered)
+            .map(|(epoch, _)| epoch);
         // Channels may begin in different epochs; the older account opens, the newer one follows
         // with a `start` of its own when its first record comes.
         let opening = found
@@ -452,7 +494,10 @@ impl Join {
             .min()
             .or_else(|| epochs.max())
             .unwrap_or(0);
-        let mut account = Account { epoch: opening, last: [None; 2] };
+        let mut account = Account {
+            epoch: opening,
+            last: [None; 2],
+        };
         for channel in Channel::BOTH {
             if let Some((epoch, seq)) = found[channel.index()].covered {
                 if epoch == opening {
@@ -465,19 +510,37 @@ impl Join {
         }
         if self.replay_id().is_none() && walk.tape.feed(symbol) == Some(FeedState::Stale) {
             let wire_id = walk.rows.wire_id(symbol, opening);
-            encode::write_feed(walk.out, walk.format, walk.rows.name(symbol), FeedState::Stale, wire_id);
+            encode::write_feed(
+                walk.out,
+                walk.format,
+                walk.rows.name(symbol),
+                FeedState::Stale,
+                wire_id,
+            );
         }
         for channel in Channel::BOTH {
             if let Some(lost) = found[channel.index()].lost {
                 let Lost { epoch, from, to } = lost;
-                let gap = Missing { channel, epoch, from, to, reason: GapReason::History };
+                let gap = Missing {
+                    channel,
+                    epoch,
+                    from,
+                    to,
+                    reason: GapReason::History,
+                };
                 self.write_gap(symbol, &gap, opening, walk);
                 if let (true, Some(to)) = (lost.epoch == opening, lost.to) {
                     account.last[channel.index()] = Some(to);
                 }
             }
         }
-        self.accounts.insert(symbol, Walked { account, held: [None; 2] });
+        self.accounts.insert(
+            symbol,
+            Walked {
+                account,
+                held: [None; 2],
+            },
+        );
         self.stage = Stage::Emit(found.map(|found| found.first));
         Progress::More
     }
@@ -545,7 +608,13 @@ impl Join {
         match record.event {
             Event::Feed(state) => {
                 let wire_id = walk.rows.wire_id(record.symbol, record.epoch);
-                encode::write_feed(walk.out, walk.format, walk.rows.name(record.symbol), state, wire_id);
+                encode::write_feed(
+                    walk.out,
+                    walk.format,
+                    walk.rows.name(record.symbol),
+                    state,
+                    wire_id,
+                );
             }
             Event::Tick { .. } | Event::Gap { .. } => self.hand_out(record, walk),
         }
@@ -553,7 +622,10 @@ impl Join {
 
     /// Writes one tick or gap, and what the account asks for before it.
     fn hand_out(&mut self, record: &Record, walk: &mut Walk<'_>) {
-        let Some(channel) = record.channel().filter(|channel| self.channels.contains(*channel)) else {
+        let Some(channel) = record
+            .channel()
+            .filter(|channel| self.channels.contains(*channel))
+        else {
             return;
         };
         let symbol = record.symbol;
@@ -563,34 +635,57 @@ impl Join {
         }
         if record.epoch > walked.account.epoch {
             self.release_held(&mut walked, walk);
-            walked.account = Account { epoch: record.epoch, last: [None; 2] };
+            walked.account = Account {
+                epoch: record.epoch,
+                last: [None; 2],
+            };
         }
         let before = record.first_seq() - 1;
         match walked.account.last[channel.index()] {
             None => {
-                let mut opened = Account { epoch: record.epoch, last: [None; 2] };
+                let mut opened = Account {
+                    epoch: record.epoch,
+                    last: [None; 2],
+                };
                 opened.last[channel.index()] = Some(before);
                 self.write_start(symbol, &opened, walk);
             }
             Some(last) if record.last_seq() <= last => return,
             Some(last) if before > last => {
                 self.release_channel(&mut walked, channel, walk);
-                let gap = Missing { channel, epoch: record.epoch, from: Some(last + 1), to: Some(before), reason: GapReason::History };
+                let gap = Missing {
+                    channel,
+                    epoch: record.epoch,
+                    from: Some(last + 1),
+                    to: Some(before),
+                    reason: GapReason::History,
+                };
                 self.write_gap(symbol, &gap, record.epoch, walk);
             }
             Some(_) => {}
         }
         walked.account.last[channel.index()] = Some(record.last_seq());
         match record.event {
-            Event::Gap { from, to, reason, .. } => {
+            Event::Gap {
+                from, to, reason, ..
+            } => {
                 self.release_channel(&mut walked, channel, walk);
-                let gap = Missing { channel, epoch: record.epoch, from: Some(from), to: Some(to), reason };
+                let gap = Missing {
+                    channel,
+                    epoch: record.epoch,
+                    from: Some(from),
+                    to: Some(to),
+                    reason,
+                };
                 self.write_gap(symbol, &gap, record.epoch, walk);
             }
             Event::Tick { .. } if self.mode == Mode::Stream => self.write_tick(record, 0, walk),
             Event::Tick { .. } => {
                 let held = &mut walked.held[channel.index()];
-                *held = Some((*record, held.map_or(0, |(_, skipped)| skipped.saturating_add(1))));
+                *held = Some((
+                    *record,
+                    held.map_or(0, |(_, skipped)| skipped.saturating_add(1)),
+                ));
             }
             Event::Feed(_) => {}
         }
@@ -612,7 +707,11 @@ impl Join {
     // --- frames ---
 
     fn write_tick(&self, record: &Record, skipped: u32, walk: &mut Walk<'_>) {
-        let marks = Marks { snapshot: false, skipped, replay: self.replay_id() };
+        let marks = Marks {
+            snapshot: false,
+            skipped,
+            replay: self.replay_id(),
+        };
         let wire_id = walk.rows.wire_id(record.symbol, record.epoch);
         let name = walk.rows.name(record.symbol);
         encode::write_tick(walk.out, walk.format, record, &name, wire_id, &marks);

@@ -1,6 +1,9 @@
 //! Running joins: which one goes on, for how long, and what its end brings.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tickwire_proto::{
     cursor::Cursor,
@@ -79,11 +82,16 @@ impl Floor {
 
     /// Lets the connection's waiting joins go on, since its socket has drained.
     pub(super) fn resume_joins(&mut self, index: u32) {
-        let Some(connection) = self.connections.get(index as usize) else { return };
+        let Some(connection) = self.connections.get(index as usize) else {
+            return;
+        };
         if connection.outbox.frame_bytes() >= QUEUED_BYTES_HIGH {
             return;
         }
-        let replays = connection.replays.iter().take(self.config.replays_per_connection);
+        let replays = connection
+            .replays
+            .iter()
+            .take(self.config.replays_per_connection);
         for key in connection.joins.front().into_iter().chain(replays) {
             if !self.runnable.contains(key) {
                 self.runnable.push_back(*key);
@@ -93,9 +101,13 @@ impl Floor {
 
     /// One piece of one join.
     fn run_slice(&mut self, key: JoinKey) -> Outcome {
-        let Some(mut join) = self.joins.try_remove(key.0) else { return Outcome::Done };
+        let Some(mut join) = self.joins.try_remove(key.0) else {
+            return Outcome::Done;
+        };
         let index = join.connection;
-        let Some(connection) = self.connection(index, join.generation) else { return Outcome::Done };
+        let Some(connection) = self.connection(index, join.generation) else {
+            return Outcome::Done;
+        };
         if connection.closing.is_some() {
             return Outcome::Done;
         }
@@ -124,10 +136,15 @@ impl Floor {
     /// Takes a finished join off its connection's list and lets the next one run.
     fn finish(&mut self, key: JoinKey, join: &Join) {
         let config = Arc::clone(&self.config);
-        let Some(connection) = self.connection(join.connection, join.generation) else { return };
+        let Some(connection) = self.connection(join.connection, join.generation) else {
+            return;
+        };
         let next = if join.replay_id().is_some() {
             connection.replays.retain(|own| *own != key);
-            connection.replays.get(config.replays_per_connection - 1).copied()
+            connection
+                .replays
+                .get(config.replays_per_connection - 1)
+                .copied()
         } else {
             connection.joins.retain(|own| *own != key);
             connection.joins.front().copied()
@@ -142,7 +159,9 @@ impl Floor {
     fn still_governs(&self, join: &Join, symbol: SymbolId) -> Option<Options> {
         let connection = self.connections.get(join.connection as usize)?;
         let name = self.rows.name(symbol);
-        let (_, options) = connection.selections.governing(&name, &connection.grant.symbols)?;
+        let (_, options) = connection
+            .selections
+            .governing(&name, &connection.grant.symbols)?;
         (options.request == join.request).then_some(options)
     }
 
@@ -153,7 +172,9 @@ impl Floor {
         while join.visited < join.plan.len() {
             let symbol = join.plan[join.visited].0;
             join.visited += 1;
-            let Some(options) = self.still_governs(join, symbol) else { continue };
+            let Some(options) = self.still_governs(join, symbol) else {
+                continue;
+            };
             self.end_membership(join.connection, symbol);
             let format = self.connections[join.connection as usize].format;
             let account = self.rows.account_at(symbol, self.at);
@@ -192,10 +213,11 @@ impl Floor {
         };
         let wire_id = self.rows.wire_id(symbol, account.epoch);
         let opens = start.trade.is_some() || start.quote.is_some();
-        if opens {
-            encode::write_start(out, format, &start, wire_id);
+        if !opens {
+            return;
         }
-        if self.tape.feed(symbol) == Some(FeedState::Stale) && (opens || format == Subprotocol::Json) {
+        encode::write_start(out, format, &start, wire_id);
+        if self.tape.feed(symbol) == Some(FeedState::Stale) {
             encode::write_feed(out, format, start.symbol, FeedState::Stale, wire_id);
         }
     }
@@ -209,7 +231,10 @@ impl Floor {
         account: &Account,
         channels: Channels,
     ) {
-        let marks = Marks { snapshot: true, ..Marks::default() };
+        let marks = Marks {
+            snapshot: true,
+            ..Marks::default()
+        };
         let name = self.rows.name(symbol);
         for channel in channels.iter() {
             let newest = self.tape.newest_tick_before(symbol, channel, self.at);
@@ -250,7 +275,11 @@ impl Floor {
                 ticks: 0,
                 floor_at: self.at,
             };
-            let progress = if done { Progress::Reached } else { join.step(&mut walk) };
+            let progress = if done {
+                Progress::Reached
+            } else {
+                join.step(&mut walk)
+            };
             if progress == Progress::Reached {
                 join.release(&mut walk);
                 done = true;
@@ -282,7 +311,13 @@ impl Floor {
 
     fn write_replayed(&self, join: &Join, out: &mut Vec<u8>) {
         let cursor = join.replay_id().map(|_| self.cursor_at(join.mark));
-        encode::write_json(out, &Reply::Replayed { id: join.id, cursor });
+        encode::write_json(
+            out,
+            &Reply::Replayed {
+                id: join.id,
+                cursor,
+            },
+        );
     }
 
     /// The symbols of a `since` go live together, where the floor stands.
@@ -297,6 +332,10 @@ impl Floor {
 
     /// A cursor for a position that the floor has reached.
     pub(super) fn cursor_at(&self, position: Position) -> Cursor {
-        Cursor { tape: self.tape.id(), position: position.0, admitted_ns: self.admitted_ns }
+        Cursor {
+            tape: self.tape.id(),
+            position: position.0,
+            admitted_ns: self.admitted_ns,
+        }
     }
 }

@@ -8,10 +8,11 @@ use tickwire_proto::{
     upgrade::Subprotocol,
 };
 
-use super::{Floor, connection::Connection, encode, mark_dirty, outbox::Queued, rows::Account, rows::Subscriber};
-use crate::{
-    tape::{Event, Position, ReadError, Record, SymbolId},
+use super::{
+    Floor, connection::Connection, encode, mark_dirty, outbox::Queued, rows::Account,
+    rows::Subscriber,
 };
+use crate::tape::{Event, Position, ReadError, Record, SymbolId};
 
 /// A frame of each format, encoded when the first subscriber of that format needs it.
 type Frames = [Option<Rc<[u8]>>; 2];
@@ -31,7 +32,8 @@ impl Floor {
             if symbol.0 as usize >= self.rows.len() {
                 self.take_newborn();
             }
-            let wanted = (symbol.0 as usize) < self.rows.len() && !self.rows.row(symbol).subscribers.is_empty();
+            let wanted = (symbol.0 as usize) < self.rows.len()
+                && !self.rows.row(symbol).subscribers.is_empty();
             if !wanted {
                 self.at = Position(self.at.0 + 1);
                 continue;
@@ -70,11 +72,16 @@ impl Floor {
     }
 
     fn follow_newborn(&mut self, index: u32, id: SymbolId, name: &tickwire_proto::symbol::Symbol) {
-        let Some(connection) = self.connections.get(index as usize) else { return };
+        let Some(connection) = self.connections.get(index as usize) else {
+            return;
+        };
         if connection.members.contains_key(&id) || connection.closing.is_some() {
             return;
         }
-        if let Some((_, options)) = connection.selections.governing(name, &connection.grant.symbols) {
+        if let Some((_, options)) = connection
+            .selections
+            .governing(name, &connection.grant.symbols)
+        {
             self.become_member(index, id, options);
         }
     }
@@ -83,16 +90,27 @@ impl Floor {
     fn fan_out(&mut self, record: &Record) {
         match record.event {
             Event::Feed(state) => self.fan_out_feed(record.symbol, state),
-            Event::Gap { channel, from, to, reason } => {
+            Event::Gap {
+                channel,
+                from,
+                to,
+                reason,
+            } => {
                 self.open_accounts(record, channel, from);
                 self.fan_out_gap(record, channel, from, to, reason);
-                self.rows.row(record.symbol).account.note(channel, record.epoch, to);
+                self.rows
+                    .row(record.symbol)
+                    .account
+                    .note(channel, record.epoch, to);
             }
             Event::Tick { seq, values, .. } => {
                 let channel = values.channel();
                 self.open_accounts(record, channel, seq);
                 self.fan_out_tick(record, channel, seq);
-                self.rows.row(record.symbol).account.note(channel, record.epoch, seq);
+                self.rows
+                    .row(record.symbol)
+                    .account
+                    .note(channel, record.epoch, seq);
             }
         }
     }
@@ -101,7 +119,11 @@ impl Floor {
     /// is new, a gap where this floor itself was lapped.
     fn open_accounts(&mut self, record: &Record, channel: Channel, first_seq: u64) {
         let account = self.rows.row(record.symbol).account;
-        let last = if account.epoch == record.epoch { account.last[channel.index()] } else { None };
+        let last = if account.epoch == record.epoch {
+            account.last[channel.index()]
+        } else {
+            None
+        };
         match last {
             Some(last) if first_seq > last + 1 => {
                 self.metrics.overrun_ticks.inc_by(first_seq - last - 1);
@@ -113,7 +135,10 @@ impl Floor {
     }
 
     fn fan_out_start(&mut self, record: &Record, channel: Channel, before: u64) {
-        let mut account = Account { epoch: record.epoch, last: [None; 2] };
+        let mut account = Account {
+            epoch: record.epoch,
+            last: [None; 2],
+        };
         account.last[channel.index()] = Some(before);
         let start = Start {
             symbol: self.rows.name(record.symbol),
@@ -123,12 +148,24 @@ impl Floor {
             replay: None,
         };
         let wire_id = self.rows.wire_id(record.symbol, record.epoch);
-        self.fan_out_frame(record.symbol, channel.into(), Before::Everything, |out, format| {
-            encode::write_start(out, format, &start, wire_id);
-        });
+        self.fan_out_frame(
+            record.symbol,
+            channel.into(),
+            Before::Everything,
+            |out, format| {
+                encode::write_start(out, format, &start, wire_id);
+            },
+        );
     }
 
-    fn fan_out_gap(&mut self, record: &Record, channel: Channel, from: u64, to: u64, reason: GapReason) {
+    fn fan_out_gap(
+        &mut self,
+        record: &Record,
+        channel: Channel,
+        from: u64,
+        to: u64,
+        reason: GapReason,
+    ) {
         let gap = Gap {
             symbol: self.rows.name(record.symbol),
             channel,
@@ -140,20 +177,26 @@ impl Floor {
         };
         let wire_id = self.rows.wire_id(record.symbol, record.epoch);
         self.metrics.gaps(reason).inc();
-        self.fan_out_frame(record.symbol, channel.into(), Before::Channel(channel), |out, format| {
-            encode::write_gap(out, format, &gap, wire_id);
-        });
+        self.fan_out_frame(
+            record.symbol,
+            channel.into(),
+            Before::Channel(channel),
+            |out, format| {
+                encode::write_gap(out, format, &gap, wire_id);
+            },
+        );
     }
 
+    /// A symbol without a tick has no account yet: its first `start` says that it is live.
     fn fan_out_feed(&mut self, symbol: SymbolId, state: FeedState) {
         let name = self.rows.name(symbol);
         let epoch = self.rows.row(symbol).account.epoch;
+        if epoch == 0 {
+            return;
+        }
         let wire_id = self.rows.wire_id(symbol, epoch);
         self.fan_out_frame(symbol, Channels::BOTH, Before::Nothing, |out, format| {
-            // SBE can only name a symbol that it has defined, which its `start` does.
-            if epoch != 0 || format == Subprotocol::Json {
-                encode::write_feed(out, format, name, state, wire_id);
-            }
+            encode::write_feed(out, format, name, state, wire_id);
         });
     }
 
@@ -168,24 +211,28 @@ impl Floor {
         let mut frames = Frames::default();
         let subscribers = std::mem::take(&mut self.rows.row(symbol).subscribers);
         for subscriber in &subscribers {
-            if !channels.iter().any(|channel| subscriber.channels.contains(channel)) {
+            if !channels
+                .iter()
+                .any(|channel| subscriber.channels.contains(channel))
+            {
                 continue;
             }
-            let Some(connection) = self.connections.get_mut(subscriber.connection as usize) else { continue };
+            let Some(connection) = self.connections.get_mut(subscriber.connection as usize) else {
+                continue;
+            };
             let frame = frames[connection.format as usize].get_or_insert_with(|| {
                 let mut frame = Vec::new();
                 write(&mut frame, connection.format);
                 frame.into()
             });
-            if frame.is_empty() {
-                continue;
-            }
             let frame = Rc::clone(frame);
             if subscriber.conflate {
                 release_before(connection, symbol, before, self.config.lag_soft_ticks);
             }
             if connection.outbox.is_lagging() && before != Before::Nothing {
-                connection.outbox.settle(symbol, connection.format, &mut self.rows);
+                connection
+                    .outbox
+                    .settle(symbol, connection.format, &mut self.rows);
             }
             connection.outbox.push_frame(frame);
             mark_dirty(&mut self.dirty, connection, subscriber.connection);
@@ -204,16 +251,26 @@ impl Floor {
         };
         let lag_soft_ticks = self.config.lag_soft_ticks;
         let mut dropped = 0;
-        for &Subscriber { connection: index, channels, conflate } in &self.rows.row(record.symbol).subscribers {
+        for &Subscriber {
+            connection: index,
+            channels,
+            conflate,
+        } in &self.rows.row(record.symbol).subscribers
+        {
             if !channels.contains(channel) {
                 continue;
             }
-            let Some(connection) = self.connections.get_mut(index as usize) else { continue };
+            let Some(connection) = self.connections.get_mut(index as usize) else {
+                continue;
+            };
             if conflate {
-                let Some(conflation) = connection.conflated.get_mut(&record.symbol) else { continue };
+                let Some(conflation) = connection.conflated.get_mut(&record.symbol) else {
+                    continue;
+                };
                 let Some(tick) = conflation.take(tick, self.now) else {
                     if let Some(due) = conflation.release_at() {
-                        self.timers.arm(&mut connection.armed, due, index, connection.generation);
+                        self.timers
+                            .arm(&mut connection.armed, due, index, connection.generation);
                     }
                     continue;
                 };
@@ -239,8 +296,15 @@ enum Before {
     Nothing,
 }
 
-fn release_before(connection: &mut Connection, symbol: SymbolId, before: Before, lag_soft_ticks: usize) {
-    let Some(conflation) = connection.conflated.get_mut(&symbol) else { return };
+fn release_before(
+    connection: &mut Connection,
+    symbol: SymbolId,
+    before: Before,
+    lag_soft_ticks: usize,
+) {
+    let Some(conflation) = connection.conflated.get_mut(&symbol) else {
+        return;
+    };
     let channels = match before {
         Before::Everything => Channels::BOTH,
         Before::Channel(channel) => channel.into(),

@@ -8,14 +8,18 @@ use crate::tape::SymbolId;
 impl Floor {
     /// Makes the connection live on a symbol as of where the floor stands.
     pub(super) fn become_member(&mut self, index: u32, symbol: SymbolId, options: Options) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         let subscriber = Subscriber {
             connection: index,
             channels: options.channels,
             conflate: options.mode != Mode::Stream,
         };
         if let Mode::Conflate { interval_ms } = options.mode {
-            connection.conflated.insert(symbol, Conflated::new(interval_ms));
+            connection
+                .conflated
+                .insert(symbol, Conflated::new(interval_ms));
         }
         let at = self.rows.join(symbol, subscriber, self.at);
         connection.members.insert(symbol, at);
@@ -25,14 +29,18 @@ impl Floor {
     /// Ends the connection's membership after sending what is held for it.
     pub(super) fn end_membership(&mut self, index: u32, symbol: SymbolId) {
         let lag_soft_ticks = self.config.lag_soft_ticks;
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         if let Some(mut conflation) = connection.conflated.remove(&symbol) {
             for tick in conflation.release(self.now) {
                 connection.outbox.push_tick(tick, lag_soft_ticks);
             }
         }
         if connection.outbox.is_lagging() {
-            connection.outbox.settle(symbol, connection.format, &mut self.rows);
+            connection
+                .outbox
+                .settle(symbol, connection.format, &mut self.rows);
         }
         mark_dirty(&mut self.dirty, connection, index);
         self.remove_member(index, symbol);
@@ -41,15 +49,21 @@ impl Floor {
     /// Ends the connection's membership and drops what is queued or held of the symbol, since the
     /// client may no longer see it.
     pub(super) fn revoke_membership(&mut self, index: u32, symbol: SymbolId) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         connection.conflated.remove(&symbol);
         connection.outbox.forget(symbol);
         self.remove_member(index, symbol);
     }
 
     pub(super) fn remove_member(&mut self, index: u32, symbol: SymbolId) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
-        let Some(at) = connection.members.remove(&symbol) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        let Some(at) = connection.members.remove(&symbol) else {
+            return;
+        };
         self.metrics.subscriptions.dec();
         if let Some(moved) = self.rows.leave(symbol, at) {
             if let Some(moved) = self.connections.get_mut(moved as usize) {
@@ -62,8 +76,12 @@ impl Floor {
     /// the next takes over with a `start` and without a snapshot.
     pub(super) fn regovern(&mut self, index: u32, symbol: SymbolId) {
         let name = self.rows.name(symbol);
-        let Some(connection) = self.connections.get(index as usize) else { return };
-        let governing = connection.selections.governing(&name, &connection.grant.symbols);
+        let Some(connection) = self.connections.get(index as usize) else {
+            return;
+        };
+        let governing = connection
+            .selections
+            .governing(&name, &connection.grant.symbols);
         self.end_membership(index, symbol);
         if let Some((_, options)) = governing {
             self.start_live(index, symbol, options);
@@ -74,9 +92,14 @@ impl Floor {
     pub(super) fn start_live(&mut self, index: u32, symbol: SymbolId, options: Options) {
         let account = self.rows.account_at(symbol, self.at);
         let mut frame = Vec::new();
-        let Some(connection) = self.connections.get(index as usize) else { return };
+        let Some(connection) = self.connections.get(index as usize) else {
+            return;
+        };
         let (format, channels) = (connection.format, options.channels);
-        if Channel::BOTH.into_iter().any(|channel| account.last_of(channel, channels).is_some()) {
+        if Channel::BOTH
+            .into_iter()
+            .any(|channel| account.last_of(channel, channels).is_some())
+        {
             self.write_opening(&mut frame, format, symbol, &account, channels);
         }
         self.queue_frame(index, frame);
@@ -85,7 +108,9 @@ impl Floor {
 
     /// Queues a frame of the connection's own, unless it is empty.
     pub(super) fn queue_frame(&mut self, index: u32, frame: Vec<u8>) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         if !frame.is_empty() {
             connection.outbox.push_frame(frame.into());
             mark_dirty(&mut self.dirty, connection, index);

@@ -108,7 +108,6 @@ pub struct FloorSetup {
 
 /// One floor, on its own thread.
 struct Floor {
-    number: u32,
     config: Arc<Config>,
     tape: Arc<Tape>,
     desk: Arc<FloorDesk>,
@@ -149,7 +148,6 @@ impl Floor {
     fn new(setup: FloorSetup) -> io::Result<Self> {
         let clock = Clock::default();
         Ok(Self {
-            number: setup.number,
             at: setup.tape.head(),
             admitted_ns: crate::clock::wall_ns(),
             rows: Rows::new(Arc::clone(&setup.tape), setup.number),

@@ -106,7 +106,11 @@ impl Outbox {
         }
         self.entries.push_back(Entry::Tick(tick));
         self.ticks += 1;
-        if self.ticks > lag_soft_ticks { self.conflate_backlog() } else { 0 }
+        if self.ticks > lag_soft_ticks {
+            self.conflate_backlog()
+        } else {
+            0
+        }
     }
 
     /// Queues a frame of the connection's own, behind what is queued.
@@ -153,7 +157,9 @@ impl Outbox {
     /// Ends the conflation of one symbol before something of its own order follows (`start`,
     /// `gap`, a replaced subscription).
     pub fn settle(&mut self, symbol: SymbolId, format: Subprotocol, rows: &mut Rows) {
-        let Some(mut lag) = self.lag.take() else { return };
+        let Some(mut lag) = self.lag.take() else {
+            return;
+        };
         for channel in Channel::BOTH {
             if let Some(lagging) = lag.remove(&(symbol, channel)) {
                 self.release(&lagging, format, rows);
@@ -168,7 +174,8 @@ impl Outbox {
             lag.retain(|(id, _), _| *id != symbol);
         }
         let before = self.entries.len();
-        self.entries.retain(|entry| !matches!(entry, Entry::Tick(tick) if tick.symbol == symbol));
+        self.entries
+            .retain(|entry| !matches!(entry, Entry::Tick(tick) if tick.symbol == symbol));
         self.ticks -= before - self.entries.len();
     }
 
@@ -176,7 +183,15 @@ impl Outbox {
         let latest = lagging.latest;
         if let Some(from) = lagging.dropped_from {
             let mut frame = Vec::with_capacity(160);
-            write_lost(&mut frame, format, rows, &latest, from, latest.seq - 1, GapReason::SlowConsumer);
+            write_lost(
+                &mut frame,
+                format,
+                rows,
+                &latest,
+                from,
+                latest.seq - 1,
+                GapReason::SlowConsumer,
+            );
             self.push_frame(frame.into());
         }
         self.entries.push_back(Entry::Tick(latest));
@@ -211,7 +226,9 @@ impl Outbox {
         out.append(&mut self.control);
         self.catch_up(assembly);
         while out.len() < assembly.bytes_max {
-            let Some(entry) = self.entries.pop_front() else { break };
+            let Some(entry) = self.entries.pop_front() else {
+                break;
+            };
             match entry {
                 Entry::Frame => {
                     if let Some(frame) = self.frames.pop_front() {
@@ -239,7 +256,11 @@ impl Outbox {
     ) -> Option<(Rc<Vec<u8>>, Assembled)> {
         let small = self.entries.len() <= SHARED_TICKS_MAX;
         let plain = |entry: &Entry| matches!(entry, Entry::Tick(tick) if tick.skipped == 0);
-        if !small || !self.control.is_empty() || self.lag.is_some() || !self.entries.iter().all(plain) {
+        if !small
+            || !self.control.is_empty()
+            || self.lag.is_some()
+            || !self.entries.iter().all(plain)
+        {
             return None;
         }
         let ticks = self.entries.len() as u64;
@@ -304,7 +325,10 @@ const SHARED_TICKS_MAX: usize = 64;
 fn note(lag: &mut FxHashMap<(SymbolId, Channel), Lagging>, tick: Queued) -> u64 {
     match lag.entry((tick.symbol, tick.channel)) {
         std::collections::hash_map::Entry::Vacant(vacant) => {
-            vacant.insert(Lagging { dropped_from: None, latest: tick });
+            vacant.insert(Lagging {
+                dropped_from: None,
+                latest: tick,
+            });
             0
         }
         std::collections::hash_map::Entry::Occupied(mut occupied) => {
@@ -318,17 +342,27 @@ fn note(lag: &mut FxHashMap<(SymbolId, Channel), Lagging>, tick: Queued) -> u64 
     }
 }
 
-fn write_queued(out: &mut Vec<u8>, tick: &Queued, assembly: &mut Assembly<'_>, assembled: &mut Assembled) {
+fn write_queued(
+    out: &mut Vec<u8>,
+    tick: &Queued,
+    assembly: &mut Assembly<'_>,
+    assembled: &mut Assembled,
+) {
     let format = assembly.format;
     let symbol = assembly.rows.name(tick.symbol);
     let written = if tick.skipped == 0 {
         let rows = &mut *assembly.rows;
         assembly
             .encoder
-            .tick(format, tick.position, assembly.tape, &symbol, |epoch| rows.wire_id(tick.symbol, epoch))
+            .tick(format, tick.position, assembly.tape, &symbol, |epoch| {
+                rows.wire_id(tick.symbol, epoch)
+            })
             .map(|frame| out.extend_from_slice(frame))
     } else {
-        let marks = Marks { skipped: tick.skipped, ..Marks::default() };
+        let marks = Marks {
+            skipped: tick.skipped,
+            ..Marks::default()
+        };
         let wire_id = assembly.rows.wire_id(tick.symbol, tick.epoch);
         assembly
             .tape
@@ -341,7 +375,15 @@ fn write_queued(out: &mut Vec<u8>, tick: &Queued, assembly: &mut Assembly<'_>, a
     }
     // The tape was lapped before this client took the tick: it stood in the way of nobody else.
     let first = tick.seq - u64::from(tick.skipped);
-    write_lost(out, format, assembly.rows, tick, first, tick.seq, GapReason::SlowConsumer);
+    write_lost(
+        out,
+        format,
+        assembly.rows,
+        tick,
+        first,
+        tick.seq,
+        GapReason::SlowConsumer,
+    );
     assembled.lost += 1 + u64::from(tick.skipped);
 }
 

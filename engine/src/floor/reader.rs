@@ -56,7 +56,12 @@ impl Reader {
     /// Watches a socket on behalf of the connection at `index`.
     pub fn watch(&self, socket: &impl AsFd, index: u32, generation: u32) -> io::Result<()> {
         let data = EventData::new_u64(u64::from(generation) << 32 | u64::from(index));
-        Ok(epoll::add(&self.set, socket, data, EventFlags::IN | EventFlags::RDHUP)?)
+        Ok(epoll::add(
+            &self.set,
+            socket,
+            data,
+            EventFlags::IN | EventFlags::RDHUP,
+        )?)
     }
 
     /// Stops watching a socket, before it is closed.
@@ -68,8 +73,15 @@ impl Reader {
     /// Appends the (index, generation) of connections that have something to read.
     pub fn ready(&mut self, into: &mut Vec<(u32, u32)>) -> io::Result<()> {
         self.events.clear();
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        match epoll::wait(&self.set, rustix::buffer::spare_capacity(&mut self.events), Some(&now)) {
+        let now = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match epoll::wait(
+            &self.set,
+            rustix::buffer::spare_capacity(&mut self.events),
+            Some(&now),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

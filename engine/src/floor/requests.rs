@@ -30,7 +30,9 @@ impl Floor {
     pub(super) fn take_text(&mut self, index: u32, text: &str) {
         let now = self.now;
         let (ops_per_s, burst) = self.op_limits(index);
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         if connection.closing.is_some() {
             return;
         }
@@ -44,9 +46,19 @@ impl Floor {
             }
             Ok(request) => match connection.conduct.operation(now, ops_per_s, burst) {
                 Pace::Granted => self.carry_out(index, request),
-                Pace::Refused => self.refuse_with(index, request.id, ErrorCode::RateLimited, "too many operations per second"),
+                Pace::Refused => self.refuse_with(
+                    index,
+                    request.id,
+                    ErrorCode::RateLimited,
+                    "too many operations per second",
+                ),
                 Pace::Close(reason) => {
-                    self.refuse_with(index, request.id, ErrorCode::RateLimited, "too many operations per second");
+                    self.refuse_with(
+                        index,
+                        request.id,
+                        ErrorCode::RateLimited,
+                        "too many operations per second",
+                    );
                     self.close(index, reason);
                 }
             },
@@ -55,7 +67,10 @@ impl Floor {
 
     /// The connection's operations per second, and how many at once.
     pub(super) fn op_limits(&self, index: u32) -> (u32, u32) {
-        let claimed = self.connections.get(index as usize).and_then(|connection| connection.grant.ops_per_s);
+        let claimed = self
+            .connections
+            .get(index as usize)
+            .and_then(|connection| connection.grant.ops_per_s);
         match claimed {
             Some(ops_per_s) => (ops_per_s, ops_per_s.saturating_mul(2)),
             None => (self.config.ops_per_s, self.config.ops_burst),
@@ -64,7 +79,10 @@ impl Floor {
 
     /// The connection's bound of symbols and patterns.
     pub(super) fn symbols_max(&self, index: u32) -> u32 {
-        let claimed = self.connections.get(index as usize).and_then(|connection| connection.grant.max_symbols);
+        let claimed = self
+            .connections
+            .get(index as usize)
+            .and_then(|connection| connection.grant.max_symbols);
         claimed.unwrap_or(self.config.symbols_per_connection)
     }
 
@@ -77,7 +95,13 @@ impl Floor {
             Op::List => self.list(index, id),
             Op::Auth { token } => self.authenticate(index, id, token),
             Op::Options { max_delay_ms } => self.set_options(index, id, max_delay_ms),
-            Op::Ping => self.reply(index, &Reply::Pong { id, ts_us: wall_ns() / 1_000 }),
+            Op::Ping => self.reply(
+                index,
+                &Reply::Pong {
+                    id,
+                    ts_us: wall_ns() / 1_000,
+                },
+            ),
             // The parser refuses a publisher's operations on this endpoint.
             Op::Flush | Op::Declare(_) => {}
         }
@@ -85,27 +109,58 @@ impl Floor {
 
     /// Queues a message that may overtake ticks.
     pub(super) fn reply(&mut self, index: u32, reply: &Reply) {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
         encode::write_json(&mut connection.outbox.control, reply);
         mark_dirty(&mut self.dirty, connection, index);
     }
 
     fn refuse(&mut self, index: u32, error: RequestError) {
         let RequestError { id, code, message } = error;
-        self.reply(index, &Reply::Error(ErrorReply { id, code, message, msg: None, index: None, symbol: None }));
+        self.reply(
+            index,
+            &Reply::Error(ErrorReply {
+                id,
+                code,
+                message,
+                msg: None,
+                index: None,
+                symbol: None,
+            }),
+        );
     }
 
     fn refuse_with(&mut self, index: u32, id: Option<u32>, code: ErrorCode, message: &str) {
-        self.refuse(index, RequestError { id, code, message: message.to_owned() });
+        self.refuse(
+            index,
+            RequestError {
+                id,
+                code,
+                message: message.to_owned(),
+            },
+        );
     }
 
     // --- subscribe, replay, unsubscribe ---
 
     /// Subscribes, by request or by the query of the upgrade.
     pub(super) fn subscribe(&mut self, index: u32, id: Option<u32>, subscribe: Subscribe) {
-        let Subscribe { selection, channels, mode, snapshot, since } = subscribe;
+        let Subscribe {
+            selection,
+            channels,
+            mode,
+            snapshot,
+            since,
+        } = subscribe;
         let (accepted, taken) = self.judge(index, selection, true);
-        self.reply(index, &Reply::Ack(Ack { id, body: AckBody::Subscribe(accepted) }));
+        self.reply(
+            index,
+            &Reply::Ack(Ack {
+                id,
+                body: AckBody::Subscribe(accepted),
+            }),
+        );
         if taken.is_empty() {
             return;
         }
@@ -113,46 +168,94 @@ impl Floor {
         connection.liveness.subscribed();
         connection.requests += 1;
         let (request, generation) = (connection.requests, connection.generation);
-        let options = Options { channels, mode, request };
+        let options = Options {
+            channels,
+            mode,
+            request,
+        };
         for selector in &taken {
             self.select(index, *selector, options);
         }
         let plan = self.plan_governed(index, &taken, request);
         let purpose = since.map_or(Purpose::Subscribe { snapshot }, Purpose::Resume);
-        self.add_join(Join::new(index, generation, id, purpose, channels, mode, request, plan, self.at));
+        self.add_join(Join::new(
+            index, generation, id, purpose, channels, mode, request, plan, self.at,
+        ));
     }
 
     fn replay(&mut self, index: u32, id: Option<u32>, replay: Replay) {
         let Some(id) = id else { return };
         let connection = &self.connections[index as usize];
-        if connection.replays.len() >= self.config.replays_per_connection + self.config.replays_queued_max {
-            self.refuse_with(index, Some(id), ErrorCode::TooManyReplays, "too many replays under way and queued");
+        if connection.replays.len()
+            >= self.config.replays_per_connection + self.config.replays_queued_max
+        {
+            self.refuse_with(
+                index,
+                Some(id),
+                ErrorCode::TooManyReplays,
+                "too many replays under way and queued",
+            );
             return;
         }
         let reused = connection.replays.iter().any(|key| {
-            self.joins.get(key.0).is_some_and(|join| join.replay_id() == Some(id))
+            self.joins
+                .get(key.0)
+                .is_some_and(|join| join.replay_id() == Some(id))
         });
         if reused {
-            self.refuse_with(index, Some(id), ErrorCode::BadRequest, "id: a replay with this id is in progress");
+            self.refuse_with(
+                index,
+                Some(id),
+                ErrorCode::BadRequest,
+                "id: a replay with this id is in progress",
+            );
             return;
         }
         let generation = connection.generation;
-        let Replay { selection, channels, since } = replay;
+        let Replay {
+            selection,
+            channels,
+            since,
+        } = replay;
         let (accepted, taken) = self.judge(index, selection, false);
-        self.reply(index, &Reply::Ack(Ack { id: Some(id), body: AckBody::Replay(accepted) }));
+        self.reply(
+            index,
+            &Reply::Ack(Ack {
+                id: Some(id),
+                body: AckBody::Replay(accepted),
+            }),
+        );
         let plan = self.plan_entitled(index, &taken);
         let purpose = Purpose::Replay { id, since };
         let mode = tickwire_proto::request::Mode::Stream;
-        self.add_join(Join::new(index, generation, Some(id), purpose, channels, mode, 0, plan, self.at));
+        self.add_join(Join::new(
+            index,
+            generation,
+            Some(id),
+            purpose,
+            channels,
+            mode,
+            0,
+            plan,
+            self.at,
+        ));
     }
 
     /// Decides entry by entry what of a `symbols` list is taken.
-    fn judge(&mut self, index: u32, selection: Selection, counts: bool) -> (Accepted, Vec<Selector>) {
+    fn judge(
+        &mut self,
+        index: u32,
+        selection: Selection,
+        counts: bool,
+    ) -> (Accepted, Vec<Selector>) {
         self.take_newborn();
         let symbols_max = self.symbols_max(index) as usize;
         let connection = &self.connections[index as usize];
         let mut held = connection.selections.len();
-        let mut accepted = Accepted { rejected: selection.rejected, ..Accepted::default() };
+        let mut accepted = Accepted {
+            rejected: selection.rejected,
+            ..Accepted::default()
+        };
         let mut taken = Vec::with_capacity(selection.selectors.len());
         for selector in selection.selectors {
             let allowed = connection.grant.symbols.intersect(&selector);
@@ -165,7 +268,10 @@ impl Floor {
                 None
             };
             if let Some(code) = refused {
-                accepted.rejected.push(Rejected { symbol: selector.to_string(), code });
+                accepted.rejected.push(Rejected {
+                    symbol: selector.to_string(),
+                    code,
+                });
                 continue;
             }
             held += usize::from(is_new);
@@ -190,7 +296,9 @@ impl Floor {
 
     fn is_published(&self, symbol: &Symbol) -> bool {
         self.rows.id(symbol).is_some_and(|id| {
-            Channels::BOTH.iter().any(|channel| self.tape.base(id, channel).is_some())
+            Channels::BOTH
+                .iter()
+                .any(|channel| self.tape.base(id, channel).is_some())
         })
     }
 
@@ -216,7 +324,9 @@ impl Floor {
 
     /// The reverse of [`Floor::select`]; false where there was no such subscription.
     pub(super) fn deselect(&mut self, index: u32, selector: &Selector) -> bool {
-        let Some(connection) = self.connections.get_mut(index as usize) else { return false };
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return false;
+        };
         let known = connection.selections.remove(selector);
         if !connection.selections.has_patterns() {
             self.pattern_followers.retain(|own| *own != index);
@@ -233,13 +343,22 @@ impl Floor {
     }
 
     /// The known symbols that `taken` governs by virtue of `request`.
-    fn plan_governed(&self, index: u32, taken: &[Selector], request: u32) -> Vec<(SymbolId, Selector)> {
+    fn plan_governed(
+        &self,
+        index: u32,
+        taken: &[Selector],
+        request: u32,
+    ) -> Vec<(SymbolId, Selector)> {
         let connection = &self.connections[index as usize];
         let mut plan = Vec::new();
         for selector in taken {
             self.each_match(selector, |id, name| {
-                let governing = connection.selections.governing(name, &connection.grant.symbols);
-                if governing.is_some_and(|(own, options)| own == *selector && options.request == request) {
+                let governing = connection
+                    .selections
+                    .governing(name, &connection.grant.symbols);
+                if governing
+                    .is_some_and(|(own, options)| own == *selector && options.request == request)
+                {
                     plan.push((id, *selector));
                 }
             });
@@ -278,11 +397,17 @@ impl Floor {
     }
 
     fn unsubscribe(&mut self, index: u32, id: Option<u32>, selection: Selection) {
-        let mut accepted = Accepted { rejected: selection.rejected, ..Accepted::default() };
+        let mut accepted = Accepted {
+            rejected: selection.rejected,
+            ..Accepted::default()
+        };
         for selector in selection.selectors {
             if !self.deselect(index, &selector) {
                 let code = ErrorCode::NotSubscribed;
-                accepted.rejected.push(Rejected { symbol: selector.to_string(), code });
+                accepted.rejected.push(Rejected {
+                    symbol: selector.to_string(),
+                    code,
+                });
                 continue;
             }
             self.regovern_matches(index, &selector);
@@ -291,7 +416,13 @@ impl Floor {
                 Selector::Pattern(pattern) => accepted.patterns.push(pattern),
             }
         }
-        self.reply(index, &Reply::Ack(Ack { id, body: AckBody::Unsubscribe(accepted) }));
+        self.reply(
+            index,
+            &Reply::Ack(Ack {
+                id,
+                body: AckBody::Unsubscribe(accepted),
+            }),
+        );
     }
 
     /// Hands the symbols of a subscription that has gone to the next that governs them.
@@ -300,9 +431,12 @@ impl Floor {
         let mut affected = Vec::new();
         for symbol in connection.members.keys() {
             let name = self.rows.name(*symbol);
-            let governing = connection.selections.governing(&name, &connection.grant.symbols);
+            let governing = connection
+                .selections
+                .governing(&name, &connection.grant.symbols);
             // What a longer pattern or the symbol itself governs never was the gone one's.
-            let was_its = gone.matches(&name) && governing.is_none_or(|(next, _)| next.covers(gone) && next != *gone);
+            let was_its = gone.matches(&name)
+                && governing.is_none_or(|(next, _)| next.covers(gone) && next != *gone);
             if was_its {
                 affected.push(*symbol);
             }
@@ -320,9 +454,19 @@ impl Floor {
             .selections
             .sorted()
             .into_iter()
-            .map(|(selector, options)| Listed { selector, channels: options.channels, mode: options.mode })
+            .map(|(selector, options)| Listed {
+                selector,
+                channels: options.channels,
+                mode: options.mode,
+            })
             .collect();
-        self.reply(index, &Reply::Ack(Ack { id, body: AckBody::List(listed) }));
+        self.reply(
+            index,
+            &Reply::Ack(Ack {
+                id,
+                body: AckBody::List(listed),
+            }),
+        );
     }
 
     fn set_options(&mut self, index: u32, id: Option<u32>, max_delay_ms: Option<u32>) {
@@ -332,7 +476,13 @@ impl Floor {
             connection.held_since = None;
         }
         let max_delay_ms = connection.max_delay_ms;
-        self.reply(index, &Reply::Ack(Ack { id, body: AckBody::Options { max_delay_ms } }));
+        self.reply(
+            index,
+            &Reply::Ack(Ack {
+                id,
+                body: AckBody::Options { max_delay_ms },
+            }),
+        );
     }
 
     /// Sends the token away to be verified: that takes too long for a floor.
@@ -340,39 +490,77 @@ impl Floor {
         let connection = self.connections[index as usize].generation;
         let (desk, generation) = (std::sync::Arc::clone(&self.desk), connection);
         let reply = Box::new(move |outcome| {
-            let answer = Authenticated { connection: index, generation, id, outcome };
+            let answer = Authenticated {
+                connection: index,
+                generation,
+                id,
+                outcome,
+            };
             // A full mailbox loses the answer; the client still has its old token, and time to
             // ask again.
             let _ = desk.mailbox.post(Letter::Authenticated(Box::new(answer)));
         });
         if self.auth.submit(AuthRequest { token, reply }).is_err() {
-            self.refuse_with(index, id, ErrorCode::RateLimited, "too many tokens are being verified");
+            self.refuse_with(
+                index,
+                id,
+                ErrorCode::RateLimited,
+                "too many tokens are being verified",
+            );
         }
     }
 
     /// Puts a verified token into force: entitlements are recomputed, both ways.
     pub(super) fn authenticated(&mut self, answer: Authenticated) {
-        let Authenticated { connection: index, generation, id, outcome } = answer;
+        let Authenticated {
+            connection: index,
+            generation,
+            id,
+            outcome,
+        } = answer;
         let now = self.now;
         let config = std::sync::Arc::clone(&self.config);
-        let Some(connection) = self.connection(index, generation) else { return };
+        let Some(connection) = self.connection(index, generation) else {
+            return;
+        };
         if connection.closing.is_some() {
             return;
         }
         let grant = match outcome {
             Ok(grant) if grant.sub == connection.grant.sub => grant,
-            Ok(_) => return self.refuse_with(index, id, ErrorCode::BadToken, "the token names another sub"),
+            Ok(_) => {
+                return self.refuse_with(
+                    index,
+                    id,
+                    ErrorCode::BadToken,
+                    "the token names another sub",
+                );
+            }
             Err(error) => return self.refuse_token(index, id, &error),
         };
         connection.liveness.token(now, grant.exp, &config);
         let token_exp = grant.exp;
         *connection.grant = grant;
         let (lost, narrowed) = self.apply_entitlement(index);
-        self.reply(index, &Reply::Ack(Ack { id, body: AckBody::Auth { token_exp, lost: lost.clone(), narrowed } }));
+        self.reply(
+            index,
+            &Reply::Ack(Ack {
+                id,
+                body: AckBody::Auth {
+                    token_exp,
+                    lost: lost.clone(),
+                    narrowed,
+                },
+            }),
+        );
         let connection = &mut self.connections[index as usize];
         let due = connection.deadline(&config);
-        self.timers.arm(&mut connection.armed, due, index, generation);
-        if !lost.is_empty() && connection.selections.len() == 0 && connection.grant.symbols.is_empty() {
+        self.timers
+            .arm(&mut connection.armed, due, index, generation);
+        if !lost.is_empty()
+            && connection.selections.len() == 0
+            && connection.grant.symbols.is_empty()
+        {
             self.close(index, CloseReason::NotEntitled);
         }
     }
@@ -386,19 +574,31 @@ impl Floor {
         let mut lost = Vec::new();
         let mut narrowed = Vec::new();
         for (selector, _) in self.connections[index as usize].selections.sorted() {
-            match (self.connections[index as usize].grant.symbols.intersect(&selector), selector) {
+            match (
+                self.connections[index as usize]
+                    .grant
+                    .symbols
+                    .intersect(&selector),
+                selector,
+            ) {
                 (Allowed::Nothing, _) => {
                     self.deselect(index, &selector);
                     lost.push(selector);
                 }
-                (Allowed::Narrowed(to), Selector::Pattern(pattern)) => narrowed.push(Narrowed { pattern, to }),
+                (Allowed::Narrowed(to), Selector::Pattern(pattern)) => {
+                    narrowed.push(Narrowed { pattern, to })
+                }
                 _ => {}
             }
         }
         let connection = &self.connections[index as usize];
         let members: Vec<_> = connection.members.keys().copied().collect();
         for symbol in members {
-            if !self.connections[index as usize].grant.symbols.allows(&self.rows.name(symbol)) {
+            if !self.connections[index as usize]
+                .grant
+                .symbols
+                .allows(&self.rows.name(symbol))
+            {
                 self.revoke_membership(index, symbol);
             }
         }
@@ -414,7 +614,10 @@ impl Floor {
             if connection.members.contains_key(&id) || self.is_being_joined(index, id) {
                 continue;
             }
-            if let Some((_, options)) = connection.selections.governing(name, &connection.grant.symbols) {
+            if let Some((_, options)) = connection
+                .selections
+                .governing(name, &connection.grant.symbols)
+            {
                 fresh.push((id, options));
             }
         }
@@ -425,8 +628,10 @@ impl Floor {
 
     fn is_being_joined(&self, index: u32, symbol: SymbolId) -> bool {
         let connection = &self.connections[index as usize];
-        connection.joins.iter().filter_map(|key| self.joins.get(key.0)).any(|join| {
-            join.plan.iter().any(|(own, _)| *own == symbol)
-        })
+        connection
+            .joins
+            .iter()
+            .filter_map(|key| self.joins.get(key.0))
+            .any(|join| join.plan.iter().any(|(own, _)| *own == symbol))
     }
 }

@@ -54,7 +54,10 @@ impl Account {
     /// Moves the account to `seq` of `epoch`.
     pub fn note(&mut self, channel: Channel, epoch: u64, seq: u64) {
         if epoch > self.epoch {
-            *self = Self { epoch, last: [None; 2] };
+            *self = Self {
+                epoch,
+                last: [None; 2],
+            };
         }
         if epoch == self.epoch {
             self.last[channel.index()] = Some(seq);
@@ -138,12 +141,10 @@ impl Rows {
 
     /// The ids and names of every symbol.
     pub fn iter(&self) -> impl Iterator<Item = (SymbolId, &Symbol)> {
-        self.rows.iter().enumerate().map(|(index, row)| (SymbolId(index as u32), &row.name))
-    }
-
-    /// How many live subscriptions there are, over all symbols.
-    pub fn subscribers(&self) -> usize {
-        self.rows.iter().map(|row| row.subscribers.len()).sum()
+        self.rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| (SymbolId(index as u32), &row.name))
     }
 
     /// The id by which SBE names the symbol in `epoch`, drawn when it is first asked for.
@@ -154,7 +155,11 @@ impl Rows {
         }
         let wire_id = WireId(self.next_wire_id);
         // 2³² − 1 is SBE's null.
-        self.next_wire_id = if self.next_wire_id == u32::MAX - 1 { 0 } else { self.next_wire_id + 1 };
+        self.next_wire_id = if self.next_wire_id == u32::MAX - 1 {
+            0
+        } else {
+            self.next_wire_id + 1
+        };
         if row.wire_ids.len() == EPOCHS_REMEMBERED {
             row.wire_ids.remove(0);
         }
@@ -183,7 +188,9 @@ impl Rows {
             row.subscribers.shrink_to_fit();
             self.tape.drop_interest(id, self.floor);
         }
-        row.subscribers.get(index as usize).map(|moved| moved.connection)
+        row.subscribers
+            .get(index as usize)
+            .map(|moved| moved.connection)
     }
 
     /// The account of a symbol at `position`, which is where this floor stands.

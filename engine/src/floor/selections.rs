@@ -64,19 +64,32 @@ impl Selections {
 
     /// The subscription under whose options `symbol` is delivered: its own, else that of the
     /// longest matching pattern, which delivers only what the token allows.
-    pub fn governing(&self, symbol: &Symbol, entitlement: &Entitlement) -> Option<(Selector, Options)> {
+    pub fn governing(
+        &self,
+        symbol: &Symbol,
+        entitlement: &Entitlement,
+    ) -> Option<(Selector, Options)> {
         let own = Selector::Symbol(*symbol);
         if let Some(options) = self.options.get(&own) {
             return Some((own, *options));
         }
-        let pattern = Selector::Pattern(*self.patterns.iter().find(|pattern| pattern.matches(symbol))?);
+        let pattern = Selector::Pattern(
+            *self
+                .patterns
+                .iter()
+                .find(|pattern| pattern.matches(symbol))?,
+        );
         let options = *self.options.get(&pattern)?;
         entitlement.allows(symbol).then_some((pattern, options))
     }
 
     /// Every subscription, in the order of their names.
     pub fn sorted(&self) -> Vec<(Selector, Options)> {
-        let mut all: Vec<_> = self.options.iter().map(|(selector, options)| (*selector, *options)).collect();
+        let mut all: Vec<_> = self
+            .options
+            .iter()
+            .map(|(selector, options)| (*selector, *options))
+            .collect();
         all.sort_unstable_by_key(|(selector, _)| *selector);
         all
     }
@@ -87,7 +100,11 @@ mod tests {
     use super::*;
 
     fn options(request: u32) -> Options {
-        Options { channels: Channels::BOTH, mode: Mode::Stream, request }
+        Options {
+            channels: Channels::BOTH,
+            mode: Mode::Stream,
+            request,
+        }
     }
 
     #[test]
@@ -98,7 +115,11 @@ mod tests {
         }
         let all = Entitlement::all();
         let mut governed = |text: &str| {
-            selections.governing(&Symbol::parse(text).unwrap(), &all).unwrap().0.to_string()
+            selections
+                .governing(&Symbol::parse(text).unwrap(), &all)
+                .unwrap()
+                .0
+                .to_string()
         };
         assert_eq!(governed("BTC-USDT"), "BTC-USDT");
         assert_eq!(governed("BTC-USD"), "BTC-U*");
@@ -106,7 +127,10 @@ mod tests {
         assert_eq!(governed("AAPL"), "*");
         assert!(selections.remove(&Selector::parse("BTC-U*").unwrap()));
         let symbol = Symbol::parse("BTC-USD").unwrap();
-        assert_eq!(selections.governing(&symbol, &all).unwrap().0.to_string(), "BTC-*");
+        assert_eq!(
+            selections.governing(&symbol, &all).unwrap().0.to_string(),
+            "BTC-*"
+        );
     }
 
     #[test]
@@ -114,7 +138,15 @@ mod tests {
         let mut selections = Selections::default();
         selections.insert(Selector::parse("*").unwrap(), options(0));
         let own = Entitlement::new([Selector::parse("BTC-*").unwrap()]);
-        assert!(selections.governing(&Symbol::parse("BTC-USD").unwrap(), &own).is_some());
-        assert!(selections.governing(&Symbol::parse("AAPL").unwrap(), &own).is_none());
+        assert!(
+            selections
+                .governing(&Symbol::parse("BTC-USD").unwrap(), &own)
+                .is_some()
+        );
+        assert!(
+            selections
+                .governing(&Symbol::parse("AAPL").unwrap(), &own)
+                .is_none()
+        );
     }
 }

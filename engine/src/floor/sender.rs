@@ -95,7 +95,10 @@ impl Sender {
 
     /// Starts a write; returns its outcome where it is known at once (epoll).
     pub fn send(&mut self, buffer: Buffer) -> Option<io::Result<Buffer>> {
-        debug_assert!(!self.busy, "one write in flight per connection keeps the bytes in order");
+        debug_assert!(
+            !self.busy,
+            "one write in flight per connection keeps the bytes in order"
+        );
         self.busy = true;
         self.slot.next.set(Some(buffer));
         self.progress()
@@ -106,7 +109,10 @@ impl Sender {
         if !self.busy {
             return None;
         }
-        let _ = self.future.as_mut().poll(&mut Context::from_waker(&self.waker));
+        let _ = self
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(&self.waker));
         let done = self.slot.done.take();
         self.busy = done.is_none();
         done

@@ -84,7 +84,9 @@ async fn serve(mut floor: Floor) -> io::Result<()> {
             Err(error) => return Poll::Ready(Err(error)),
             Ok(Turn::Over) => return Poll::Ready(Ok(())),
             Ok(Turn::Busy) => idle_since = Instant::now(),
-            Ok(Turn::Idle) if floor.may_park(idle_since) && floor.fall_asleep(&bell, sleep.as_mut(), cx) => {
+            Ok(Turn::Idle)
+                if floor.may_park(idle_since) && floor.fall_asleep(&bell, sleep.as_mut(), cx) =>
+            {
                 return Poll::Pending;
             }
             Ok(Turn::Idle) => {}
@@ -171,16 +173,27 @@ impl Floor {
     }
 
     /// Announces sleep and looks once more; false where there is something to do after all.
-    fn fall_asleep(&mut self, bell: &Bell, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+    fn fall_asleep(
+        &mut self,
+        bell: &Bell,
+        mut sleep: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         bell.doze();
         // Pairs with ingest's push, then fence, then look at the interest mask and the bell.
-        let work = self.tape.head() > self.at || !self.desk.mailbox.is_empty() || !self.dirty.is_empty();
+        let work =
+            self.tape.head() > self.at || !self.desk.mailbox.is_empty() || !self.dirty.is_empty();
         if work {
             bell.rouse();
             return false;
         }
-        let until = self.timers.next().map_or(SLEEP_MAX, |next| self.clock.until(next));
-        sleep.as_mut().reset(monoio::time::Instant::now() + until.min(SLEEP_MAX));
+        let until = self
+            .timers
+            .next()
+            .map_or(SLEEP_MAX, |next| self.clock.until(next));
+        sleep
+            .as_mut()
+            .reset(monoio::time::Instant::now() + until.min(SLEEP_MAX));
         if sleep.poll(cx).is_ready() {
             bell.rouse();
             return false;

@@ -50,7 +50,10 @@ impl Holding {
 
     /// Takes the tick of `seq`, if that is the lowest held.
     pub fn take_next(&mut self, seq: u64) -> Option<Held> {
-        self.0.first_entry().filter(|first| *first.key() == seq).map(|first| first.remove())
+        self.0
+            .first_entry()
+            .filter(|first| *first.key() == seq)
+            .map(|first| first.remove())
     }
 
     /// Takes the lowest.

@@ -47,7 +47,10 @@ impl Lane {
     }
 
     /// Hands a tick in, or back where the lane is full.
-    #[expect(clippy::result_large_err, reason = "handing the tick back is the point")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "handing the tick back is the point"
+    )]
     pub fn push(&self, tick: PublishedTick) -> Result<(), PublishedTick> {
         self.queue.push(tick)?;
         self.bell.ring();

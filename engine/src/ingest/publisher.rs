@@ -149,8 +149,22 @@ pub async fn serve(shared: &Shared, source: SourceId, desk: &Desk, admitted: Adm
     tracing::debug!(session, reason = reason.label(), "publisher closed");
 }
 
-async fn converse(shared: &Shared, source: SourceId, desk: &Desk, admitted: Admitted) -> io::Result<CloseReason> {
-    let Admitted { socket, response, early, subprotocol, grant, session, slot, .. } = admitted;
+async fn converse(
+    shared: &Shared,
+    source: SourceId,
+    desk: &Desk,
+    admitted: Admitted,
+) -> io::Result<CloseReason> {
+    let Admitted {
+        socket,
+        response,
+        early,
+        subprotocol,
+        grant,
+        session,
+        slot,
+        ..
+    } = admitted;
     let mut stream = TcpStream::from_std(socket)?;
     let view = SocketView::of(&stream);
     let now = shared.clock.now();
@@ -170,7 +184,11 @@ async fn converse(shared: &Shared, source: SourceId, desk: &Desk, admitted: Admi
         _slot: slot,
     };
     publisher.welcome(subprotocol);
-    let mut step = if early.is_empty() { Step::Go } else { publisher.take_bytes(&early) };
+    let mut step = if early.is_empty() {
+        Step::Go
+    } else {
+        publisher.take_bytes(&early)
+    };
     let reason = loop {
         publisher.write(&mut stream).await?;
         match step {
@@ -233,7 +251,10 @@ impl Publisher<'_> {
             heartbeat_ms: config.heartbeat_ms,
             token_exp: self.grant.exp,
             limits: Limits {
-                symbols: self.grant.max_symbols.unwrap_or(config.symbols_per_connection),
+                symbols: self
+                    .grant
+                    .max_symbols
+                    .unwrap_or(config.symbols_per_connection),
                 message_bytes: config.publish_message_bytes as u32,
                 ops_per_s: self.grant.ops_per_s.unwrap_or(config.ops_per_s),
             },
@@ -280,7 +301,9 @@ impl Publisher<'_> {
         self.liveness.heard(self.shared.clock.now());
         let mut messages = Vec::new();
         let limit = self.shared.config.publish_message_bytes;
-        let flow = self.inbound.feed(bytes, limit, &mut self.out, |message| messages.push(message));
+        let flow = self.inbound.feed(bytes, limit, &mut self.out, |message| {
+            messages.push(message)
+        });
         for message in messages {
             if let Some(reason) = self.take_message(&message) {
                 return Step::Close(reason);
@@ -309,10 +332,15 @@ impl Publisher<'_> {
     fn take_text(&mut self, text: &str) -> Option<CloseReason> {
         let shared = self.shared;
         let number = self.settlement.begin_message();
-        let parsed = shared.parser.borrow_mut().parse(text.as_bytes(), |index, tick| match tick {
-            Ok(tick) => self.take_tick(number, index, &tick),
-            Err(error) => self.reject(number, Some(index), error.code, error.message, error.symbol),
-        });
+        let parsed = shared
+            .parser
+            .borrow_mut()
+            .parse(text.as_bytes(), |index, tick| match tick {
+                Ok(tick) => self.take_tick(number, index, &tick),
+                Err(error) => {
+                    self.reject(number, Some(index), error.code, error.message, error.symbol)
+                }
+            });
         match parsed {
             Ok(Message::Ticks { .. }) => {}
             Ok(Message::Request) => {
@@ -330,8 +358,17 @@ impl Publisher<'_> {
         let decoded = sbe::decode_published(bytes, |index, tick| match tick {
             Ok((id, raw)) => self.take_raw(number, index, id, raw),
             Err(refusal) => {
-                let symbol = self.declared.get(&refusal.symbol_id).map(|(symbol, _)| symbol.to_string());
-                self.reject(number, Some(index), refusal.code, &refusal.to_string(), symbol);
+                let symbol = self
+                    .declared
+                    .get(&refusal.symbol_id)
+                    .map(|(symbol, _)| symbol.to_string());
+                self.reject(
+                    number,
+                    Some(index),
+                    refusal.code,
+                    &refusal.to_string(),
+                    symbol,
+                );
             }
         });
         if let Err(error) = decoded {
@@ -341,48 +378,106 @@ impl Publisher<'_> {
 
     fn take_raw(&mut self, number: u64, index: u32, id: u32, raw: sbe::RawTick) {
         let Some(&(symbol, epoch)) = self.declared.get(&id) else {
-            return self.reject(number, Some(index), ErrorCode::UndeclaredId, "the id was not declared", None);
+            return self.reject(
+                number,
+                Some(index),
+                ErrorCode::UndeclaredId,
+                "the id was not declared",
+                None,
+            );
         };
         let identity = match (epoch, raw.seq) {
             (Some(epoch), Some(seq)) => Some(Identity { epoch, seq }),
             (None, None) => None,
             (Some(_), None) => {
                 let message = "the id was declared with an epoch, so every tick needs a seq";
-                return self.reject(number, Some(index), ErrorCode::BadTick, message, Some(symbol.to_string()));
+                return self.reject(
+                    number,
+                    Some(index),
+                    ErrorCode::BadTick,
+                    message,
+                    Some(symbol.to_string()),
+                );
             }
             (None, Some(_)) => {
                 let message = "the id was declared without an epoch, so seq must be null";
-                return self.reject(number, Some(index), ErrorCode::BadTick, message, Some(symbol.to_string()));
+                return self.reject(
+                    number,
+                    Some(index),
+                    ErrorCode::BadTick,
+                    message,
+                    Some(symbol.to_string()),
+                );
             }
         };
-        let tick = PublishedTick { symbol, identity, ts_ns: raw.ts_ns, values: raw.values };
+        let tick = PublishedTick {
+            symbol,
+            identity,
+            ts_ns: raw.ts_ns,
+            values: raw.values,
+        };
         self.take_tick(number, index, &tick);
     }
 
     fn take_tick(&mut self, number: u64, index: u32, tick: &PublishedTick) {
-        let entitled = self.grant.publish.as_ref().is_some_and(|publish| publish.allows(&tick.symbol));
+        let entitled = self
+            .grant
+            .publish
+            .as_ref()
+            .is_some_and(|publish| publish.allows(&tick.symbol));
         if !entitled {
             let message = "the token may not publish this symbol";
-            return self.reject(number, Some(index), ErrorCode::NotEntitled, message, Some(tick.symbol.to_string()));
+            return self.reject(
+                number,
+                Some(index),
+                ErrorCode::NotEntitled,
+                message,
+                Some(tick.symbol.to_string()),
+            );
         }
-        let refusal = self.shared.submit(self.source, number, tick, &mut self.settlement);
+        let refusal = self
+            .shared
+            .submit(self.source, number, tick, &mut self.settlement);
         if let Some(refusal) = refusal {
-            self.tell(number, Some(index), refusal.code, refusal.message, Some(tick.symbol.to_string()));
+            self.tell(
+                number,
+                Some(index),
+                refusal.code,
+                refusal.message,
+                Some(tick.symbol.to_string()),
+            );
         }
     }
 
-    fn reject(&mut self, number: u64, index: Option<u32>, code: ErrorCode, message: &str, symbol: Option<String>) {
+    fn reject(
+        &mut self,
+        number: u64,
+        index: Option<u32>,
+        code: ErrorCode,
+        message: &str,
+        symbol: Option<String>,
+    ) {
         self.settlement.reject();
         self.shared.metrics.refused(code).inc();
         self.tell(number, index, code, message, symbol);
     }
 
     /// Sends an `error`, or counts it where there have been too many of late.
-    fn tell(&mut self, number: u64, index: Option<u32>, code: ErrorCode, message: &str, symbol: Option<String>) {
+    fn tell(
+        &mut self,
+        number: u64,
+        index: Option<u32>,
+        code: ErrorCode,
+        message: &str,
+        symbol: Option<String>,
+    ) {
         let now = self.shared.clock.now();
         let config = &self.shared.config;
         if now.since(self.errors.began) >= config.ack_interval_ms {
-            self.errors = ErrorBudget { began: now, told: 0 };
+            self.errors = ErrorBudget {
+                began: now,
+                told: 0,
+            };
         }
         if self.errors.told >= config.errors_per_interval {
             self.settlement.omit_error();
@@ -390,7 +485,14 @@ impl Publisher<'_> {
         }
         self.errors.told += 1;
         let message = message.to_owned();
-        self.say(&Reply::Error(ErrorReply { id: None, code, message, msg: Some(number), index, symbol }));
+        self.say(&Reply::Error(ErrorReply {
+            id: None,
+            code,
+            message,
+            msg: Some(number),
+            index,
+            symbol,
+        }));
     }
 
     // --- requests ---
@@ -413,7 +515,11 @@ impl Publisher<'_> {
             };
             let pace = self.conduct.operation(now, ops_per_s, burst);
             if pace != Pace::Granted {
-                self.refuse(request.id, ErrorCode::RateLimited, "too many operations per second");
+                self.refuse(
+                    request.id,
+                    ErrorCode::RateLimited,
+                    "too many operations per second",
+                );
             }
             match pace {
                 Pace::Granted => {}
@@ -428,16 +534,30 @@ impl Publisher<'_> {
             }
             Op::Declare(declarations) => self.declare(request.id, declarations),
             Op::Auth { token } => self.authenticate(request.id, token),
-            Op::Ping => self.say(&Reply::Pong { id: request.id, ts_us: wall_ns() / 1_000 }),
+            Op::Ping => self.say(&Reply::Pong {
+                id: request.id,
+                ts_us: wall_ns() / 1_000,
+            }),
             // The parser refuses a subscriber's operations on this endpoint.
-            Op::Subscribe(_) | Op::Replay(_) | Op::Unsubscribe(_) | Op::List | Op::Options { .. } => {}
+            Op::Subscribe(_)
+            | Op::Replay(_)
+            | Op::Unsubscribe(_)
+            | Op::List
+            | Op::Options { .. } => {}
         }
         None
     }
 
     fn refuse(&mut self, id: Option<u32>, code: ErrorCode, message: &str) {
         let message = message.to_owned();
-        self.say(&Reply::Error(ErrorReply { id, code, message, msg: None, index: None, symbol: None }));
+        self.say(&Reply::Error(ErrorReply {
+            id,
+            code,
+            message,
+            msg: None,
+            index: None,
+            symbol: None,
+        }));
     }
 
     fn declare(&mut self, id: Option<u32>, declarations: Vec<Declaration>) {
@@ -446,15 +566,25 @@ impl Publisher<'_> {
         for declaration in declarations {
             match self.declare_one(&declaration) {
                 Ok(symbol) => symbols.push(symbol),
-                Err(code) => rejected.push(Rejected { symbol: declaration.symbol, code }),
+                Err(code) => rejected.push(Rejected {
+                    symbol: declaration.symbol,
+                    code,
+                }),
             }
         }
-        self.say(&Reply::Ack(Ack { id, body: AckBody::Declare { symbols, rejected } }));
+        self.say(&Reply::Ack(Ack {
+            id,
+            body: AckBody::Declare { symbols, rejected },
+        }));
     }
 
     fn declare_one(&mut self, declaration: &Declaration) -> Result<Symbol, ErrorCode> {
         let symbol = Symbol::parse(&declaration.symbol).map_err(|_| ErrorCode::BadSymbol)?;
-        let entitled = self.grant.publish.as_ref().is_some_and(|publish| publish.allows(&symbol));
+        let entitled = self
+            .grant
+            .publish
+            .as_ref()
+            .is_some_and(|publish| publish.allows(&symbol));
         if !entitled {
             return Err(ErrorCode::NotEntitled);
         }
@@ -463,7 +593,9 @@ impl Publisher<'_> {
             return Err(ErrorCode::TooManySymbols);
         }
         let mut sequencer = self.shared.sequencer.borrow_mut();
-        sequencer.declare(self.source, symbol, declaration.epoch, wall_ns()).map_err(|refusal| refusal.code)?;
+        sequencer
+            .declare(self.source, symbol, declaration.epoch, wall_ns())
+            .map_err(|refusal| refusal.code)?;
         if let Some(id) = declaration.id {
             self.declared.insert(id, (symbol, declaration.epoch));
         }
@@ -475,10 +607,23 @@ impl Publisher<'_> {
         let source = self.source;
         let reply = Box::new(move |outcome| {
             // A full mailbox loses the answer; the publisher still has its old token.
-            let _ = mailbox.post(Letter::Authenticated { source, id, outcome });
+            let _ = mailbox.post(Letter::Authenticated {
+                source,
+                id,
+                outcome,
+            });
         });
-        if self.shared.auth.submit(AuthRequest { token, reply }).is_err() {
-            self.refuse(id, ErrorCode::RateLimited, "too many tokens are being verified");
+        if self
+            .shared
+            .auth
+            .submit(AuthRequest { token, reply })
+            .is_err()
+        {
+            self.refuse(
+                id,
+                ErrorCode::RateLimited,
+                "too many tokens are being verified",
+            );
         }
     }
 
@@ -488,8 +633,13 @@ impl Publisher<'_> {
             Ok(_) => return self.refuse(id, ErrorCode::BadToken, "the token names another sub"),
             Err(error) => return self.refuse(id, ErrorCode::BadToken, &error.to_string()),
         };
-        self.liveness.token(self.shared.clock.now(), grant.exp, &self.shared.config);
-        let body = AckBody::Auth { token_exp: grant.exp, lost: Vec::new(), narrowed: Vec::new() };
+        self.liveness
+            .token(self.shared.clock.now(), grant.exp, &self.shared.config);
+        let body = AckBody::Auth {
+            token_exp: grant.exp,
+            lost: Vec::new(),
+            narrowed: Vec::new(),
+        };
         self.grant = grant;
         self.say(&Reply::Ack(Ack { id, body }));
     }
@@ -514,7 +664,12 @@ impl Publisher<'_> {
     /// An ack follows within the interval, if there is anything to tell.
     fn expect_ack(&mut self) {
         if self.ack_due.is_none() && self.settlement.has_news() {
-            self.ack_due = Some(self.shared.clock.now().after(self.shared.config.ack_interval_ms));
+            self.ack_due = Some(
+                self.shared
+                    .clock
+                    .now()
+                    .after(self.shared.config.ack_interval_ms),
+            );
         }
     }
 
@@ -527,7 +682,10 @@ impl Publisher<'_> {
     fn ack(&mut self, id: Option<u32>) {
         self.ack_due = None;
         let counts = self.settlement.told();
-        self.say(&Reply::Ack(Ack { id, body: AckBody::Published(counts) }));
+        self.say(&Reply::Ack(Ack {
+            id,
+            body: AckBody::Published(counts),
+        }));
     }
 
     fn deadline(&self) -> Millis {
@@ -542,7 +700,9 @@ impl Publisher<'_> {
         }
         while let Some(due) = self.liveness.due(now, &self.shared.config) {
             match due {
-                Due::Heartbeat => self.say(&Reply::Heartbeat { ts_us: wall_ns() / 1_000 }),
+                Due::Heartbeat => self.say(&Reply::Heartbeat {
+                    ts_us: wall_ns() / 1_000,
+                }),
                 Due::Ping => frame::write(&mut self.out, Opcode::Ping, b""),
                 Due::TokenExpiring => {
                     let in_s = self.grant.exp.saturating_sub(wall_s());
@@ -561,8 +721,12 @@ impl Publisher<'_> {
         }
         if reason == CloseReason::Draining {
             let latest_ms = (self.shared.config.drain_s * 1_000).max(1_000);
-            let reconnect_after_ms = Some(rand::Rng::random_range(&mut rand::rng(), 200..=latest_ms));
-            self.say(&Reply::Goodbye { reason: reason.label().to_owned(), reconnect_after_ms });
+            let reconnect_after_ms =
+                Some(rand::Rng::random_range(&mut rand::rng(), 200..=latest_ms));
+            self.say(&Reply::Goodbye {
+                reason: reason.label().to_owned(),
+                reconnect_after_ms,
+            });
         }
         frame::write_close(&mut self.out, reason.code(), reason.text());
     }

@@ -64,7 +64,9 @@ impl GapMemory {
     }
 
     fn contains(&self, seq: u64) -> bool {
-        self.gaps.iter().any(|(from, to)| (*from..=*to).contains(&seq))
+        self.gaps
+            .iter()
+            .any(|(from, to)| (*from..=*to).contains(&seq))
     }
 }
 
@@ -153,8 +155,18 @@ impl Sequencer {
         now: Millis,
         wall_ns: u64,
     ) -> Verdict {
-        let numbering = if tick.identity.is_some() { Numbering::Source } else { Numbering::Engine };
-        let id = match self.enter(source, tick.symbol, numbering, tick.identity.map(|identity| identity.epoch), wall_ns) {
+        let numbering = if tick.identity.is_some() {
+            Numbering::Source
+        } else {
+            Numbering::Engine
+        };
+        let id = match self.enter(
+            source,
+            tick.symbol,
+            numbering,
+            tick.identity.map(|identity| identity.epoch),
+            wall_ns,
+        ) {
             Ok(id) => id,
             Err(refusal) => return Verdict::Refused(refusal),
         };
@@ -178,7 +190,13 @@ impl Sequencer {
             return Verdict::Accepted;
         }
         let deadline = now.after(self.options.arbitration_ms);
-        let held = Held { source, message, ts_ns, values: tick.values, deadline };
+        let held = Held {
+            source,
+            message,
+            ts_ns,
+            values: tick.values,
+            deadline,
+        };
         self.hold(id, channel, seq, held, wall_ns)
     }
 
@@ -187,9 +205,20 @@ impl Sequencer {
     /// # Errors
     ///
     /// As for a tick with that epoch.
-    pub fn declare(&mut self, source: SourceId, symbol: Symbol, epoch: Option<u64>, wall_ns: u64) -> Result<(), Refusal> {
-        let numbering = if epoch.is_some() { Numbering::Source } else { Numbering::Engine };
-        self.enter(source, symbol, numbering, epoch, wall_ns).map(|_| ())
+    pub fn declare(
+        &mut self,
+        source: SourceId,
+        symbol: Symbol,
+        epoch: Option<u64>,
+        wall_ns: u64,
+    ) -> Result<(), Refusal> {
+        let numbering = if epoch.is_some() {
+            Numbering::Source
+        } else {
+            Numbering::Engine
+        };
+        self.enter(source, symbol, numbering, epoch, wall_ns)
+            .map(|_| ())
     }
 
     /// A source went away: symbols that it was the last source of become stale.
@@ -211,7 +240,10 @@ impl Sequencer {
     pub fn expire(&mut self, now: Millis, wall_ns: u64) {
         let waiting = std::mem::take(&mut self.waiting);
         for (id, channel) in waiting {
-            while self.symbols[id.0 as usize].holding[channel.index()].deadline().is_some_and(|at| at <= now) {
+            while self.symbols[id.0 as usize].holding[channel.index()]
+                .deadline()
+                .is_some_and(|at| at <= now)
+            {
                 self.release_first(id, channel, wall_ns);
             }
             self.keep_waiting(id, channel);
@@ -222,7 +254,9 @@ impl Sequencer {
     pub fn deadline(&self) -> Option<Millis> {
         self.waiting
             .iter()
-            .filter_map(|(id, channel)| self.symbols[id.0 as usize].holding[channel.index()].deadline())
+            .filter_map(|(id, channel)| {
+                self.symbols[id.0 as usize].holding[channel.index()].deadline()
+            })
             .min()
     }
 
@@ -247,7 +281,10 @@ impl Sequencer {
             .iter()
             .map(|(id, channel)| self.symbols[id.0 as usize].holding[channel.index()].len() as u64)
             .sum();
-        SequencerCounts { held, ..self.counts }
+        SequencerCounts {
+            held,
+            ..self.counts
+        }
     }
 
     /// Checks numbering and epoch, opens a new epoch where one begins, and counts the source in.
@@ -260,7 +297,10 @@ impl Sequencer {
         wall_ns: u64,
     ) -> Result<SymbolId, Refusal> {
         if epoch.is_some_and(|epoch| !(1..=IDENTITY_MAX).contains(&epoch)) {
-            return Err(Refusal { code: ErrorCode::OutOfRange, message: "epoch is outside 1…2^53-1" });
+            return Err(Refusal {
+                code: ErrorCode::OutOfRange,
+                message: "epoch is outside 1…2^53-1",
+            });
         }
         let id = self.writer.intern(symbol).map_err(|_| Refusal {
             code: ErrorCode::OutOfRange,
@@ -282,7 +322,10 @@ impl Sequencer {
             None => engine_epoch(state, self.options.start_ms, wall_ns / 1_000_000)?,
         };
         if epoch < state.epoch {
-            return Err(Refusal { code: ErrorCode::StaleEpoch, message: "a higher epoch is in force" });
+            return Err(Refusal {
+                code: ErrorCode::StaleEpoch,
+                message: "a higher epoch is in force",
+            });
         }
         if epoch > state.epoch {
             self.release_all(id, wall_ns);
@@ -311,7 +354,14 @@ impl Sequencer {
     }
 
     /// Holds a tick behind a hole; with one live source the hole is declared at once.
-    fn hold(&mut self, id: SymbolId, channel: Channel, seq: u64, held: Held, wall_ns: u64) -> Verdict {
+    fn hold(
+        &mut self,
+        id: SymbolId,
+        channel: Channel,
+        seq: u64,
+        held: Held,
+        wall_ns: u64,
+    ) -> Verdict {
         let source = held.source;
         let message = held.message;
         let state = &mut self.symbols[id.0 as usize];
@@ -328,13 +378,17 @@ impl Sequencer {
         let settled_before = self.settled.len();
         if alone {
             self.release_channel(id, channel, wall_ns);
-        } else if self.symbols[id.0 as usize].holding[channel.index()].len() > self.options.held_max {
+        } else if self.symbols[id.0 as usize].holding[channel.index()].len() > self.options.held_max
+        {
             self.release_first(id, channel, wall_ns);
             self.drop_from_waiting(id, channel);
         }
         // The tick itself may have been placed by that; then its verdict says so.
         let own = Settled { source, message };
-        match self.settled[settled_before..].iter().rposition(|settled| *settled == own) {
+        match self.settled[settled_before..]
+            .iter()
+            .rposition(|settled| *settled == own)
+        {
             Some(at) if self.symbols[id.0 as usize].last[channel.index()] >= Some(seq) => {
                 self.settled.remove(settled_before + at);
                 Verdict::Accepted
@@ -343,7 +397,15 @@ impl Sequencer {
         }
     }
 
-    fn place(&mut self, id: SymbolId, channel: Channel, seq: u64, ts_ns: u64, values: Values, wall_ns: u64) {
+    fn place(
+        &mut self,
+        id: SymbolId,
+        channel: Channel,
+        seq: u64,
+        ts_ns: u64,
+        values: Values,
+        wall_ns: u64,
+    ) {
         let state = &mut self.symbols[id.0 as usize];
         state.last[channel.index()] = Some(seq);
         let epoch = state.epoch;
@@ -355,9 +417,16 @@ impl Sequencer {
     fn place_successors(&mut self, id: SymbolId, channel: Channel, wall_ns: u64) {
         loop {
             let state = &mut self.symbols[id.0 as usize];
-            let Some(last) = state.last[channel.index()] else { return };
-            let Some(held) = state.holding[channel.index()].take_next(last + 1) else { return };
-            self.settled.push(Settled { source: held.source, message: held.message });
+            let Some(last) = state.last[channel.index()] else {
+                return;
+            };
+            let Some(held) = state.holding[channel.index()].take_next(last + 1) else {
+                return;
+            };
+            self.settled.push(Settled {
+                source: held.source,
+                message: held.message,
+            });
             self.place(id, channel, last + 1, held.ts_ns, held.values, wall_ns);
         }
     }
@@ -365,15 +434,25 @@ impl Sequencer {
     /// Declares the first hole of a channel, and places what stands behind it.
     fn release_first(&mut self, id: SymbolId, channel: Channel, wall_ns: u64) {
         let state = &mut self.symbols[id.0 as usize];
-        let Some((seq, held)) = state.holding[channel.index()].take_first() else { return };
+        let Some((seq, held)) = state.holding[channel.index()].take_first() else {
+            return;
+        };
         let epoch = state.epoch;
         if let Some(last) = state.last[channel.index()].filter(|last| last + 1 < seq) {
             state.gaps[channel.index()].remember(last + 1, seq - 1);
             self.counts.gaps += 1;
-            let gap = Event::Gap { channel, from: last + 1, to: seq - 1, reason: GapReason::Source };
+            let gap = Event::Gap {
+                channel,
+                from: last + 1,
+                to: seq - 1,
+                reason: GapReason::Source,
+            };
             self.push(id, epoch, wall_ns, gap);
         }
-        self.settled.push(Settled { source: held.source, message: held.message });
+        self.settled.push(Settled {
+            source: held.source,
+            message: held.message,
+        });
         self.place(id, channel, seq, held.ts_ns, held.values, wall_ns);
         self.place_successors(id, channel, wall_ns);
     }
@@ -392,7 +471,9 @@ impl Sequencer {
     }
 
     fn drop_from_waiting(&mut self, id: SymbolId, channel: Channel) {
-        if self.waiting.is_empty() || !self.symbols[id.0 as usize].holding[channel.index()].is_empty() {
+        if self.waiting.is_empty()
+            || !self.symbols[id.0 as usize].holding[channel.index()].is_empty()
+        {
             return;
         }
         self.waiting.retain(|own| *own != (id, channel));
@@ -421,7 +502,10 @@ fn engine_epoch(state: &SymbolState, start_ms: u64, now_ms: u64) -> Result<u64, 
         None => start_ms,
     };
     if epoch > IDENTITY_MAX {
-        return Err(Refusal { code: ErrorCode::OutOfRange, message: "no epoch is left above the source's" });
+        return Err(Refusal {
+            code: ErrorCode::OutOfRange,
+            message: "no epoch is left above the source's",
+        });
     }
     Ok(epoch)
 }

@@ -73,8 +73,14 @@ impl Settlement {
 
     /// The counts as of now.
     pub fn counts(&self) -> Published {
-        let messages = self.undecided.first_key_value().map_or(self.received, |(message, _)| message - 1);
-        Published { messages, ..self.counts }
+        let messages = self
+            .undecided
+            .first_key_value()
+            .map_or(self.received, |(message, _)| message - 1);
+        Published {
+            messages,
+            ..self.counts
+        }
     }
 
     /// Flushes whose messages are decided by now.

@@ -149,7 +149,10 @@ async fn expire_holes(shared: Rc<Shared>) {
         shared.publish();
         let deadline = shared.sequencer.borrow().deadline();
         // Holes open between two looks, so the wait is never longer than their own time.
-        let wait = deadline.map_or(shared.config.arbitration_ms.clamp(1, EXPIRY_IDLE_MS), |at| at.since(now).max(1));
+        let wait = deadline.map_or(
+            shared.config.arbitration_ms.clamp(1, EXPIRY_IDLE_MS),
+            |at| at.since(now).max(1),
+        );
         monoio::time::sleep(Duration::from_millis(wait)).await;
     }
 }
@@ -161,9 +164,15 @@ impl Shared {
                 Letter::Admitted(admitted) => self.take_over(*admitted),
                 Letter::Lane(lane) => {
                     let source = self.new_source();
-                    self.lanes.borrow_mut().push((source, lane, Settlement::default()));
+                    self.lanes
+                        .borrow_mut()
+                        .push((source, lane, Settlement::default()));
                 }
-                Letter::Authenticated { source, id, outcome } => {
+                Letter::Authenticated {
+                    source,
+                    id,
+                    outcome,
+                } => {
                     self.post(source, publisher::Note::Authenticated { id, outcome });
                 }
                 Letter::Replace(session) => {
@@ -188,7 +197,9 @@ impl Shared {
         }
         let source = self.new_source();
         let desk = Rc::new(publisher::Desk::new(admitted.session));
-        self.publishers.borrow_mut().insert(source, Rc::clone(&desk));
+        self.publishers
+            .borrow_mut()
+            .insert(source, Rc::clone(&desk));
         self.metrics.publishers.inc();
         let shared = Rc::clone(self);
         monoio::spawn(async move {
@@ -216,30 +227,35 @@ impl Shared {
     /// Takes ticks from every lane; returns whether one has more.
     fn take_lanes(&self) -> bool {
         let mut more = false;
-        self.lanes.borrow_mut().retain_mut(|(source, lane, settlement)| {
-            let mut taken = 0;
-            while taken < LANE_TICKS_PER_TURN {
-                let Some(tick) = lane.take() else { break };
-                taken += 1;
-                let message = settlement.begin_message();
-                self.submit(*source, message, &tick, settlement);
-                if taken % TICKS_PER_RING == 0 {
-                    self.wake_floors();
+        self.lanes
+            .borrow_mut()
+            .retain_mut(|(source, lane, settlement)| {
+                let mut taken = 0;
+                while taken < LANE_TICKS_PER_TURN {
+                    let Some(tick) = lane.take() else { break };
+                    taken += 1;
+                    let message = settlement.begin_message();
+                    self.submit(*source, message, &tick, settlement);
+                    if taken % TICKS_PER_RING == 0 {
+                        self.wake_floors();
+                    }
                 }
-            }
-            more |= !lane.is_empty();
-            record(lane, settlement);
-            let finished = lane.is_finished();
-            if finished {
-                self.sequencer.borrow_mut().leave(*source, wall_ns());
-            }
-            !finished
-        });
+                more |= !lane.is_empty();
+                record(lane, settlement);
+                let finished = lane.is_finished();
+                if finished {
+                    self.sequencer.borrow_mut().leave(*source, wall_ns());
+                }
+                !finished
+            });
         more
     }
 
     fn lanes_wait(&self) -> bool {
-        self.lanes.borrow().iter().any(|(_, lane, _)| !lane.is_empty() || lane.is_finished())
+        self.lanes
+            .borrow()
+            .iter()
+            .any(|(_, lane, _)| !lane.is_empty() || lane.is_finished())
     }
 
     /// Decides one tick and enters the verdict into its publisher's books; a refusal is returned
@@ -251,7 +267,10 @@ impl Shared {
         tick: &tickwire_proto::tick::PublishedTick,
         settlement: &mut Settlement,
     ) -> Option<super::sequencer::Refusal> {
-        let verdict = self.sequencer.borrow_mut().submit(source, message, tick, self.clock.now(), wall_ns());
+        let verdict =
+            self.sequencer
+                .borrow_mut()
+                .submit(source, message, tick, self.clock.now(), wall_ns());
         match verdict {
             Verdict::Accepted => settlement.accept(),
             Verdict::Duplicate => settlement.duplicate(),
@@ -270,11 +289,16 @@ impl Shared {
         let settled = self.sequencer.borrow_mut().take_settled();
         for settled in settled {
             if let Some(desk) = self.publishers.borrow().get(&settled.source) {
-                desk.post(publisher::Note::Settled { message: settled.message });
+                desk.post(publisher::Note::Settled {
+                    message: settled.message,
+                });
                 continue;
             }
             let mut lanes = self.lanes.borrow_mut();
-            if let Some((_, lane, settlement)) = lanes.iter_mut().find(|(source, ..)| *source == settled.source) {
+            if let Some((_, lane, settlement)) = lanes
+                .iter_mut()
+                .find(|(source, ..)| *source == settled.source)
+            {
                 settlement.settle(settled.message);
                 record(lane, settlement);
             }
@@ -301,7 +325,13 @@ impl Shared {
 
 fn record(lane: &Lane, settlement: &Settlement) {
     let counts = settlement.counts();
-    lane.counts().accepted.store(counts.accepted, Ordering::Relaxed);
-    lane.counts().rejected.store(counts.rejected, Ordering::Relaxed);
-    lane.counts().duplicates.store(counts.duplicates, Ordering::Relaxed);
+    lane.counts()
+        .accepted
+        .store(counts.accepted, Ordering::Relaxed);
+    lane.counts()
+        .rejected
+        .store(counts.rejected, Ordering::Relaxed);
+    lane.counts()
+        .duplicates
+        .store(counts.duplicates, Ordering::Relaxed);
 }

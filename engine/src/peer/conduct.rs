@@ -34,7 +34,10 @@ impl Window {
     /// Counts one; true when that makes `max` within the window.
     fn count(&mut self, now: Millis, max: u32, window_ms: u64) -> bool {
         if self.count == 0 || now.since(self.began) > window_ms {
-            *self = Self { began: now, count: 0 };
+            *self = Self {
+                began: now,
+                count: 0,
+            };
         }
         self.count += 1;
         self.count >= max
@@ -72,7 +75,10 @@ impl Conduct {
             self.next_op_us = self.next_op_us.max(now_us) + interval_us;
             return Pace::Granted;
         }
-        if self.over_rate.count(now, OVER_RATE_MAX, OVER_RATE_WINDOW_MS) {
+        if self
+            .over_rate
+            .count(now, OVER_RATE_MAX, OVER_RATE_WINDOW_MS)
+        {
             return Pace::Close(CloseReason::TooManyMessages);
         }
         Pace::Refused
@@ -109,7 +115,10 @@ mod tests {
         for _ in 0..9 {
             assert_eq!(conduct.operation(Millis(1), 1, 1), Pace::Refused);
         }
-        assert_eq!(conduct.operation(Millis(1), 1, 1), Pace::Close(CloseReason::TooManyMessages));
+        assert_eq!(
+            conduct.operation(Millis(1), 1, 1),
+            Pace::Close(CloseReason::TooManyMessages)
+        );
     }
 
     #[test]
@@ -118,10 +127,17 @@ mod tests {
         for _ in 0..9 {
             assert_eq!(conduct.malformed(Millis(0)), None);
         }
-        assert_eq!(conduct.malformed(Millis(60_001)), None, "the window began anew");
+        assert_eq!(
+            conduct.malformed(Millis(60_001)),
+            None,
+            "the window began anew"
+        );
         for _ in 0..8 {
             assert_eq!(conduct.malformed(Millis(60_002)), None);
         }
-        assert_eq!(conduct.malformed(Millis(60_003)), Some(CloseReason::MalformedRequests));
+        assert_eq!(
+            conduct.malformed(Millis(60_003)),
+            Some(CloseReason::MalformedRequests)
+        );
     }
 }

@@ -53,14 +53,21 @@ impl Inbound {
         mut each: impl FnMut(Received),
     ) -> Result<Flow, CloseReason> {
         let complete = self.boundary.advance(bytes);
-        let context = self.context.get_or_insert_with(|| Box::new(context(message_bytes_max)));
-        let mut memory = Memory { input: bytes, replies };
+        let context = self
+            .context
+            .get_or_insert_with(|| Box::new(context(message_bytes_max)));
+        let mut memory = Memory {
+            input: bytes,
+            replies,
+        };
         let flow = loop {
             match context.read(&mut memory) {
                 Ok(Message::Text(text)) => each(Received::Text(text)),
                 Ok(Message::Binary(bytes)) => each(Received::Binary(bytes)),
                 Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break Flow::Open,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    break Flow::Open;
+                }
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => break Flow::Closed,
                 Err(error) => return Err(reason(&error)),
             }
@@ -131,7 +138,11 @@ mod tests {
         frame
     }
 
-    fn feed(inbound: &mut Inbound, bytes: &[u8], replies: &mut Vec<u8>) -> (Vec<String>, Result<Flow, CloseReason>) {
+    fn feed(
+        inbound: &mut Inbound,
+        bytes: &[u8],
+        replies: &mut Vec<u8>,
+    ) -> (Vec<String>, Result<Flow, CloseReason>) {
         let mut texts = Vec::new();
         let flow = inbound.feed(bytes, 64, replies, |received| {
             if let Received::Text(text) = received {
@@ -157,10 +168,18 @@ mod tests {
     fn pings_are_answered_and_a_close_is_echoed() {
         let mut inbound = Inbound::default();
         let mut replies = Vec::new();
-        assert_eq!(feed(&mut inbound, &client_frame(0x89, b"x"), &mut replies).1, Ok(Flow::Open));
+        assert_eq!(
+            feed(&mut inbound, &client_frame(0x89, b"x"), &mut replies).1,
+            Ok(Flow::Open)
+        );
         assert_eq!(replies, [0x8a, 1, b'x']);
         replies.clear();
-        let flow = feed(&mut inbound, &client_frame(0x88, &1000u16.to_be_bytes()), &mut replies).1;
+        let flow = feed(
+            &mut inbound,
+            &client_frame(0x88, &1000u16.to_be_bytes()),
+            &mut replies,
+        )
+        .1;
         assert_eq!(flow, Ok(Flow::Closed));
         assert_eq!(replies, [0x88, 2, 0x03, 0xe8]);
     }

@@ -123,7 +123,9 @@ mod tests {
     use super::*;
 
     fn drain(liveness: &mut Liveness, now: Millis, config: &Config) -> Vec<Due> {
-        std::iter::from_fn(|| liveness.due(now, config)).take(8).collect()
+        std::iter::from_fn(|| liveness.due(now, config))
+            .take(8)
+            .collect()
     }
 
     #[test]
@@ -131,11 +133,20 @@ mod tests {
         let config = Config::default();
         let mut liveness = Liveness::new(Millis(0), wall_s() + 3_600, false, &config);
         assert_eq!(drain(&mut liveness, Millis(4_999), &config), []);
-        assert_eq!(drain(&mut liveness, Millis(5_000), &config), [Due::Heartbeat]);
-        assert_eq!(drain(&mut liveness, Millis(20_000), &config), [Due::Ping, Due::Heartbeat]);
+        assert_eq!(
+            drain(&mut liveness, Millis(5_000), &config),
+            [Due::Heartbeat]
+        );
+        assert_eq!(
+            drain(&mut liveness, Millis(20_000), &config),
+            [Due::Ping, Due::Heartbeat]
+        );
         liveness.sent(Millis(44_999));
         assert_eq!(drain(&mut liveness, Millis(44_999), &config), []);
-        assert_eq!(liveness.due(Millis(45_000), &config), Some(Due::Close(CloseReason::NoPong)));
+        assert_eq!(
+            liveness.due(Millis(45_000), &config),
+            Some(Due::Close(CloseReason::NoPong))
+        );
     }
 
     #[test]
@@ -168,11 +179,20 @@ mod tests {
     fn a_token_warns_then_closes_unless_it_is_renewed() {
         let config = Config::default();
         let mut liveness = Liveness::new(Millis(0), wall_s() + 61, false, &config);
-        assert_eq!(drain(&mut liveness, Millis(2_000), &config), [Due::TokenExpiring]);
+        assert_eq!(
+            drain(&mut liveness, Millis(2_000), &config),
+            [Due::TokenExpiring]
+        );
         let mut renewed = liveness;
         renewed.token(Millis(3_000), wall_s() + 3_600, &config);
         let end = Millis(91_000);
-        assert_eq!(liveness.due(end, &config), Some(Due::Close(CloseReason::TokenExpired)));
-        assert_ne!(renewed.due(end, &config), Some(Due::Close(CloseReason::TokenExpired)));
+        assert_eq!(
+            liveness.due(end, &config),
+            Some(Due::Close(CloseReason::TokenExpired))
+        );
+        assert_ne!(
+            renewed.due(end, &config),
+            Some(Due::Close(CloseReason::TokenExpired))
+        );
     }
 }

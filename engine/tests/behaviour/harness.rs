@@ -76,8 +76,13 @@ impl TestEngine {
 
     /// A WebSocket on `path_and_query` that has read its `welcome`.
     pub fn connect(&self, path_and_query: &str, token: &str, subprotocol: Option<&str>) -> Client {
-        let mut client = Client::open(self.engine.listen_addr(), path_and_query, token, subprotocol)
-            .expect("the upgrade succeeds");
+        let mut client = Client::open(
+            self.engine.listen_addr(),
+            path_and_query,
+            token,
+            subprotocol,
+        )
+        .expect("the upgrade succeeds");
         assert_eq!(client.next()["type"], "welcome");
         client
     }
@@ -108,7 +113,9 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// A foreign client: it knows WebSocket and JSON, nothing of this project's codecs.
@@ -126,13 +133,17 @@ impl Client {
     ) -> Result<Self, Box<tungstenite::Error>> {
         let stream = TcpStream::connect(address).map_err(|error| Box::new(error.into()))?;
         stream.set_nodelay(true).expect("a socket option");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
         let mut request = format!("ws://{address}{path_and_query}").into_client_request()?;
         let bearer = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header value");
         request.headers_mut().insert("Authorization", bearer);
         if let Some(subprotocol) = subprotocol {
             let value = HeaderValue::from_str(subprotocol).expect("a header value");
-            request.headers_mut().insert("Sec-WebSocket-Protocol", value);
+            request
+                .headers_mut()
+                .insert("Sec-WebSocket-Protocol", value);
         }
         match tungstenite::client(request, stream) {
             Ok((socket, _)) => Ok(Self { socket }),
@@ -146,14 +157,18 @@ impl Client {
     }
 
     pub fn send_text(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).expect("the message goes out");
+        self.socket
+            .send(Message::text(text))
+            .expect("the message goes out");
     }
 
     /// The next JSON message; WebSocket pings are answered on the way.
     pub fn next(&mut self) -> Value {
         loop {
             match self.socket.read().expect("a message comes") {
-                Message::Text(text) => return serde_json::from_str(&text).expect("the message is JSON"),
+                Message::Text(text) => {
+                    return serde_json::from_str(&text).expect("the message is JSON");
+                }
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("unexpected {other:?}"),
             }
@@ -184,17 +199,31 @@ impl Client {
     pub fn quiet_for(&mut self, time: Duration) -> Vec<Value> {
         let mut messages = Vec::new();
         let until = Instant::now() + time;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            self.socket.get_ref().set_read_timeout(Some(left)).expect("a socket option");
+        while let Some(left) = until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        {
+            self.socket
+                .get_ref()
+                .set_read_timeout(Some(left))
+                .expect("a socket option");
             match self.socket.read() {
-                Ok(Message::Text(text)) => messages.push(serde_json::from_str(&text).expect("JSON")),
+                Ok(Message::Text(text)) => {
+                    messages.push(serde_json::from_str(&text).expect("JSON"))
+                }
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error))
-                    if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(error) => panic!("{error}"),
             }
         }
-        self.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        self.socket
+            .get_ref()
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
         messages
     }
 
@@ -203,7 +232,9 @@ impl Client {
         let mut messages = Vec::new();
         loop {
             match self.socket.read() {
-                Ok(Message::Text(text)) => messages.push(serde_json::from_str(&text).expect("JSON")),
+                Ok(Message::Text(text)) => {
+                    messages.push(serde_json::from_str(&text).expect("JSON"))
+                }
                 Ok(Message::Close(Some(frame))) => return (frame.code.into(), messages),
                 Ok(Message::Close(None)) => return (1005, messages),
                 Ok(_) => {}
@@ -251,13 +282,19 @@ pub fn numbered(symbol: &str, epoch: u64, seq: u64) -> Value {
 /// Sends a raw request and returns the status and the whole answer.
 pub fn http_raw(address: SocketAddr, request: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket option");
     stream.write_all(request).expect("the request goes out");
     let mut answer = Vec::new();
     // A refusal may be followed by a reset where the request was not read to its end.
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
     (status, answer)
 }
 
@@ -282,5 +319,8 @@ fn deny_uring() {
     .expect("a filter");
     let program: BpfProgram = filter.try_into().expect("a program");
     seccompiler::apply_filter(&program).expect("the filter applies");
-    assert_eq!(tickwire_engine::threads::Driver::detect(), tickwire_engine::threads::Driver::Epoll);
+    assert_eq!(
+        tickwire_engine::threads::Driver::detect(),
+        tickwire_engine::threads::Driver::Epoll
+    );
 }
