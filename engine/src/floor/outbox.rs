@@ -125,6 +125,12 @@ impl Outbox {
         self.frame_bytes
     }
 
+    /// Bytes of everything but ticks: own frames, and control messages, which a client that
+    /// pings without reading could pile up.
+    pub fn own_bytes(&self) -> usize {
+        self.frame_bytes + self.control.len()
+    }
+
     /// Ticks in the queue, those of a lagging client counted once per symbol and channel.
     pub fn ticks(&self) -> usize {
         self.ticks + self.lag.as_ref().map_or(0, |lag| lag.len())
