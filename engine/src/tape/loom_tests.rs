@@ -131,6 +131,21 @@ fn loom_a_record_behind_the_head_is_whole_or_lapped() {
 }
 
 #[test]
+fn loom_what_the_head_has_passed_is_there() {
+    explore(3, || {
+        let (mut writer, tape) = tape();
+        let reader = thread::spawn(move || {
+            if tape.head() == Position(1) {
+                assert_eq!(tape.feed(A), Some(FeedState::Live));
+                assert!(tape.read(Position(0)).is_ok());
+            }
+        });
+        writer.push(A, 1, 0, Event::Feed(FeedState::Live));
+        reader.join().unwrap();
+    });
+}
+
+#[test]
 fn loom_a_link_is_there_before_the_head_passes_it() {
     explore(3, || {
         let (mut writer, tape) = tape();
@@ -224,13 +239,13 @@ fn loom_a_hint_of_a_later_lap_is_given_away_by_the_oldest() {
         let (mut writer, tape) = tape();
         let feed = Event::Feed(FeedState::Live);
         writer.push(A, 1, 0, feed);
-        writer.push(A, 1, 0, feed);
         let reader = thread::spawn(move || {
             let hint = tape.symbol_at(Position(0));
             if tape.oldest() == Position(0) {
                 assert_eq!(hint, A);
             }
         });
+        writer.push(A, 1, 0, feed);
         writer.push(SymbolId(1), 1, 0, feed);
         reader.join().unwrap();
     });
