@@ -108,6 +108,7 @@ impl Floor {
             };
             match due {
                 Due::Heartbeat => {
+                    connection.outbox.rest();
                     self.queue_cursor(index);
                     let mut frame = Vec::with_capacity(64);
                     encode::write_heartbeat(

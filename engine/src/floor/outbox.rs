@@ -403,16 +403,23 @@ impl Outbox {
         }
     }
 
-    /// A backlog that is gone need not keep its memory.
+    /// A large backlog that is gone need not keep its memory. A small one does, since the next
+    /// burst would only ask for it again.
     fn shrink(&mut self) {
-        const ENTRIES_KEPT: usize = 64;
+        const ENTRIES_KEPT: usize = 1_024;
         if self.entries.is_empty() && self.entries.capacity() > ENTRIES_KEPT {
-            self.entries.shrink_to(ENTRIES_KEPT);
-            self.frames.shrink_to(4);
+            self.rest();
         }
         if self.control.capacity() > 4096 {
             self.control = Vec::new();
         }
+    }
+
+    /// Gives back all memory that a silent connection does not need.
+    pub fn rest(&mut self) {
+        self.entries.shrink_to_fit();
+        self.frames.shrink_to_fit();
+        self.control.shrink_to_fit();
     }
 }
 
