@@ -36,7 +36,7 @@ impl<'a> Slot<'a> {
         // Release pairs with the Acquire fence in `copy_if`: a reader that caught any word stored
         // below also sees the stamp stored above, or a later one, and discards its copy.
         fence(Ordering::Release);
-        for (word, value) in self.0[PAYLOAD..].iter().zip(payload) {
+        for (word, value) in self.0[PAYLOAD..][..N].iter().zip(payload) {
             word.store(*value, Ordering::Relaxed);
         }
         self.0[NEXT].store(0, Ordering::Relaxed);
@@ -89,7 +89,7 @@ impl<'a> Slot<'a> {
 
     fn payload<const N: usize>(self) -> [u64; N] {
         let mut payload = [0; N];
-        for (value, word) in payload.iter_mut().zip(&self.0[PAYLOAD..]) {
+        for (value, word) in payload.iter_mut().zip(&self.0[PAYLOAD..][..N]) {
             // Relaxed: ordered by the two looks at the stamp in `copy_if`.
             *value = word.load(Ordering::Relaxed);
         }
