@@ -39,7 +39,7 @@ use std::{
 pub use auth::{TokenError, Verifier};
 pub use desk::{AuthDesk, AuthRequest};
 pub use handover::{Admitted, Handover};
-pub use keys::KeyError;
+pub use keys::{KeyError, read_hs256_secret};
 pub use metrics::Metrics;
 pub use users::ConnectionSlot;
 
