@@ -131,6 +131,11 @@ impl Door {
         self.address
     }
 
+    /// Whether its thread has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// From now on every new connection is answered 503 `draining`, and so are those that are being
     /// shaken hands with.
     pub fn drain(&self) {
