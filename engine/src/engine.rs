@@ -227,6 +227,9 @@ impl Engine {
 
     /// The name of a thread that has ended though nobody asked it to.
     pub fn failed_thread(&self) -> Option<String> {
+        if self.door.as_ref().is_some_and(Door::is_finished) {
+            return Some("tickwire-door".to_owned());
+        }
         let floors = self.floors.iter().map(|(_, thread)| thread);
         floors
             .chain([&self.ingest.1])

@@ -4,7 +4,7 @@
 //! exponent, sizes another, as in Binance's SBE schema: one fixed scale for everything would
 //! overflow on token quantities.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// The smallest exponent on the wire: 18 fractional digits.
 pub const EXPONENT_MIN: i8 = -18;
@@ -177,36 +177,80 @@ impl Decimal {
 
     /// Appends the text to `out`, with exactly `-exponent` digits behind the point.
     pub fn write_to(self, out: &mut Vec<u8>) {
-        // 19 digits of a mantissa, or 18 of a fraction with its leading zero, and the point.
-        let mut digits = [b'0'; 24];
-        let mut at = digits.len();
-        let mut rest = self.mantissa.unsigned_abs();
-        let point = digits.len() - usize::from(self.exponent.unsigned_abs());
-        loop {
-            if at == point && point != digits.len() {
-                at -= 1;
-                digits[at] = b'.';
-            }
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 && at < point {
-                break;
-            }
-        }
-        if self.mantissa < 0 {
-            out.push(b'-');
-        }
-        out.extend_from_slice(&digits[at..]);
+        let mut text = [b'0'; TEXT_BYTES];
+        let start = self.write_before_end(&mut text);
+        out.extend_from_slice(&text[start..]);
     }
+
+    /// Writes the text at the end of `text`, which holds zeros; where it starts.
+    fn write_before_end(self, text: &mut [u8; TEXT_BYTES]) -> usize {
+        let places = usize::from(self.exponent.unsigned_abs());
+        let mut whole = self.mantissa.unsigned_abs();
+        let mut start = TEXT_BYTES;
+        if places > 0 {
+            let unit = POWERS_OF_TEN[places];
+            write_digits(whole % unit, text, TEXT_BYTES);
+            whole /= unit;
+            start -= places + 1;
+            text[start] = b'.';
+        }
+        // A whole of 0 keeps one of the zeros that are there.
+        start = write_digits(whole, text, start).min(start - 1);
+        if self.mantissa < 0 {
+            start -= 1;
+            text[start] = b'-';
+        }
+        start
+    }
+}
+
+/// 19 digits of a mantissa, or 18 of a fraction with its leading zero; the point; the sign; and
+/// up to a multiple of 8.
+const TEXT_BYTES: usize = 24;
+
+/// 10⁰…10¹⁸, by their exponent.
+const POWERS_OF_TEN: [u64; 19] = {
+    let mut powers = [1; 19];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
+/// `00`…`99`: a division yields two digits, which halves the longest chain of operations per tick.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
+/// Writes the digits of `number`, none for 0, before `end`; where they start.
+fn write_digits(mut number: u64, text: &mut [u8; TEXT_BYTES], end: usize) -> usize {
+    let mut start = end;
+    while number >= 10 {
+        start -= 2;
+        text[start..start + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
+    }
+    if number > 0 {
+        start -= 1;
+        text[start] = b'0' + number as u8;
+    }
+    start
 }
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Vec::with_capacity(24);
-        self.write_to(&mut text);
-        text.into_iter()
-            .try_for_each(|byte| f.write_char(byte as char))
+        let mut text = [b'0'; TEXT_BYTES];
+        let start = self.write_before_end(&mut text);
+        // Digits, a point and a sign are ASCII, so the fallback is never taken.
+        f.write_str(std::str::from_utf8(&text[start..]).unwrap_or_default())
     }
 }
 
@@ -232,6 +276,12 @@ mod tests {
             "0.003100",
             "-0.5",
             "-37.63",
+            "0.00",
+            "-0.05",
+            "10",
+            "99.99",
+            "-9223372036854775807",
+            "-9.223372036854775807",
             "9223372036854775807",
             "0.000000000000000001",
             "9.223372036854775807",

@@ -8,12 +8,13 @@ use std::{
 use tickwire_engine::{
     Engine, PublishError, Publisher,
     config::{Config, validate},
+    door::auth::sign_hs256,
     market::{Market, SYMBOLS_MAX},
 };
 use tickwire_proto::{claims::Claims, tick::PublishedTick};
 
 use super::{
-    UsageError, logging,
+    UsageError, logging, say, serve,
     stop::{LOOK_EVERY, Stop},
     token,
 };
@@ -55,9 +56,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let secret: [u8; 32] = rand::random();
     let engine = Engine::start_with_secret(config, &secret)?;
     let mut publisher = engine.publisher("demo")?;
-    welcome(&engine, &token::sign(&claims(), &secret, None)?);
+    say(welcome(&engine, &sign_hs256(&secret, &claims())))?;
     let mut market = Market::new(rand::random(), args.symbols as usize, f64::from(args.rate));
-    publish(&mut market, &mut publisher, &stop);
+    publish(&mut market, &mut publisher, &engine, &stop)?;
     drop(publisher);
     engine.drain();
     Ok(())
@@ -82,19 +83,28 @@ fn claims() -> Claims {
     }
 }
 
-fn welcome(engine: &Engine, token: &str) {
-    println!("{}", engine.thread_table());
-    println!("metrics: http://{}/metrics", engine.admin_addr());
-    println!("in another terminal:");
-    println!("  export TICKWIRE_TOKEN={token}");
-    println!(
-        "  tickwire subscribe --url ws://{} --symbols 'BTC-*,AAPL'",
-        engine.listen_addr()
+fn welcome(engine: &Engine, token: &str) -> String {
+    let (table, admin, listen) = (
+        engine.thread_table(),
+        engine.admin_addr(),
+        engine.listen_addr(),
     );
+    format!(
+        "{table}\n\
+         metrics: http://{admin}/metrics\n\
+         in another terminal:\n  \
+           export TICKWIRE_TOKEN={token}\n  \
+           tickwire subscribe --url ws://{listen} --symbols 'BTC-*,AAPL'"
+    )
 }
 
 /// Publishes each tick when it is due, until a signal.
-fn publish(market: &mut Market, publisher: &mut Publisher, stop: &Stop) {
+fn publish(
+    market: &mut Market,
+    publisher: &mut Publisher,
+    engine: &Engine,
+    stop: &Stop,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut due = Duration::ZERO;
     while !stop.asked() {
@@ -105,22 +115,36 @@ fn publish(market: &mut Market, publisher: &mut Publisher, stop: &Stop) {
             if early.is_zero() || stop.asked() {
                 break;
             }
-            std::thread::sleep(early.clamp(NAP, LOOK_EVERY));
+            sleep(engine, early.clamp(NAP, LOOK_EVERY))?;
         }
         tick.ts_ns = Some(now_ns());
-        hand_in(publisher, tick, stop);
+        hand_in(publisher, tick, engine, stop)?;
     }
+    Ok(())
 }
 
 /// Waits while the lane is full: a market that is too fast for the machine slows down.
-fn hand_in(publisher: &mut Publisher, mut tick: PublishedTick, stop: &Stop) {
+fn hand_in(
+    publisher: &mut Publisher,
+    mut tick: PublishedTick,
+    engine: &Engine,
+    stop: &Stop,
+) -> anyhow::Result<()> {
     while let Err(PublishError::Full(back)) = publisher.publish(tick) {
         if stop.asked() {
-            return;
+            break;
         }
         tick = back;
-        std::thread::sleep(NAP);
+        sleep(engine, NAP)?;
     }
+    Ok(())
+}
+
+/// Sleeps beside an engine that is alive.
+fn sleep(engine: &Engine, time: Duration) -> anyhow::Result<()> {
+    serve::check_threads(engine)?;
+    std::thread::sleep(time);
+    Ok(())
 }
 
 fn now_ns() -> u64 {

@@ -10,8 +10,14 @@ mod subscribe;
 mod token;
 mod token_source;
 
-use std::{error::Error, fmt, process::ExitCode};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// A high-frequency tick fan-out engine over WebSocket.
@@ -58,6 +64,17 @@ impl fmt::Display for Chain<'_> {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+/// Prints a line, or several, on stdout. `println!` would panic where nobody reads it any more, as
+/// in `tickwire serve --check | head -1`; that is no failure of ours.
+fn say(text: impl fmt::Display) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
     }
 }
 

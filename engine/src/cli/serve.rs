@@ -8,7 +8,7 @@ use tickwire_engine::{
     config::{Config, ConfigError, Idle, LogFormat, Setting, Sources, to_toml},
 };
 
-use super::{UsageError, logging, stop::Stop};
+use super::{UsageError, logging, say, stop::Stop};
 
 /// How often it is looked whether all threads are alive.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -55,8 +55,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = load(args, std::env::vars_os())?;
     if args.check {
-        print!("{}", to_toml(&config)?);
-        return Ok(());
+        return say(to_toml(&config)?.trim_end());
     }
     logging::start(config.log_format, &config.log_level);
     let stop = Stop::on_signals()?;
@@ -66,15 +65,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tracing::info!("{line}");
     }
     while !stop.sleep(WATCH_EVERY) {
-        if let Some(thread) = engine.failed_thread() {
-            bail!("the thread {thread} ended by itself");
-        }
+        check_threads(&engine)?;
     }
     tracing::info!("draining");
     if !engine.drain() {
         tracing::warn!("the drain did not end within `drain_s`; what was left is cut off");
     }
     Ok(())
+}
+
+/// An error where the engine has lost a thread: it serves nobody any more, or not everybody.
+pub fn check_threads(engine: &Engine) -> anyhow::Result<()> {
+    match engine.failed_thread() {
+        Some(thread) => bail!("the thread {thread} ended by itself"),
+        None => Ok(()),
+    }
 }
 
 type Variable = (std::ffi::OsString, std::ffi::OsString);

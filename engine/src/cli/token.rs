@@ -1,22 +1,19 @@
 //! `tickwire token`: claims, signed with HS256.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use tickwire_engine::door::read_hs256_secret;
 use tickwire_proto::{
     claims::{Audience, Claims},
     pattern::Selector,
 };
 
-use super::UsageError;
-
-/// Shortest HS256 secret: as long as the hash (RFC 7518 § 3.2).
-const SECRET_BYTES_MIN: usize = 32;
+use super::{UsageError, say};
 
 /// Flags of `tickwire token`.
 #[derive(Debug, clap::Args)]
@@ -58,12 +55,11 @@ pub struct Args {
 
 /// Prints the token.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let secret = read_secret(&args.jwt_hs256_file)?;
+    let secret = read_hs256_secret(&args.jwt_hs256_file)?;
     if args.ttl < Duration::from_secs(1) {
         return Err(UsageError("--ttl must be at least 1s".to_owned()).into());
     }
-    println!("{}", sign(&claims(args), &secret, args.kid.clone())?);
-    Ok(())
+    say(sign(&claims(args), &secret, args.kid.clone())?)
 }
 
 fn claims(args: &Args) -> Claims {
@@ -83,28 +79,13 @@ fn claims(args: &Args) -> Claims {
 }
 
 /// Signs with HS256.
-pub fn sign(claims: &Claims, secret: &[u8], kid: Option<String>) -> anyhow::Result<String> {
+fn sign(claims: &Claims, secret: &[u8], kid: Option<String>) -> anyhow::Result<String> {
     let header = Header {
         kid,
         ..Header::new(Algorithm::HS256)
     };
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret))
         .context("cannot sign the token")
-}
-
-fn read_secret(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut secret =
-        fs::read(path).with_context(|| format!("cannot read the secret {}", path.display()))?;
-    for newline in [b'\n', b'\r'] {
-        secret.pop_if(|last| *last == newline);
-    }
-    anyhow::ensure!(
-        secret.len() >= SECRET_BYTES_MIN,
-        "the secret {} has {} bytes, HS256 needs at least {SECRET_BYTES_MIN}",
-        path.display(),
-        secret.len(),
-    );
-    Ok(secret)
 }
 
 /// Seconds since 1970 UTC.
@@ -161,15 +142,5 @@ mod tests {
             text.starts_with(r#"{"sub":"me","exp":"#) && !text.contains("symbols"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn a_trailing_newline_is_no_part_of_the_secret_and_short_ones_are_refused() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), [SECRET, b"\r\n"].concat()).unwrap();
-        assert_eq!(read_secret(file.path()).unwrap(), SECRET);
-        fs::write(file.path(), "too short\n").unwrap();
-        let error = read_secret(file.path()).unwrap_err().to_string();
-        assert!(error.contains("has 9 bytes"), "{error}");
     }
 }

@@ -225,7 +225,7 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
         .map_err(|_| TokenError::Malformed)
 }
 
-/// Signs `claims` with HS256, for `tickwire token`, the demo and tests.
+/// Signs `claims` with HS256, for the demo and tests; `tickwire token` can name the key, too.
 ///
 /// # Panics
 ///

@@ -149,7 +149,7 @@ impl KeySet {
     /// The set of one HS256 secret.
     pub(super) fn of_secret(secret: &[u8]) -> Result<Self, Fault> {
         Ok(Self {
-            pinned: vec![secret_key(secret)?],
+            pinned: vec![hs256_key(long_enough(secret)?)],
             named: Vec::new(),
         })
     }
@@ -207,9 +207,7 @@ impl KeyFiles {
     pub(super) fn load(&self) -> Result<KeySet, KeyError> {
         let mut keys = KeySet::default();
         if let Some(path) = &self.secret {
-            keys.pinned.push(read("jwt_hs256_file", path, |bytes| {
-                secret_key(without_newline(bytes))
-            })?);
+            keys.pinned.push(hs256_key(&read_hs256_secret(path)?));
         }
         if let Some(path) = &self.pem {
             keys.pinned.push(read("jwt_pem_file", path, pem_key)?);
@@ -222,6 +220,17 @@ impl KeyFiles {
         }
         Ok(keys)
     }
+}
+
+/// Reads an HS256 secret from its file; a newline at the end is no part of it.
+///
+/// # Errors
+///
+/// [`KeyError::Unreadable`], or [`KeyError::Bad`] for less than [`SECRET_BYTES_MIN`] bytes.
+pub fn read_hs256_secret(path: &Path) -> Result<Vec<u8>, KeyError> {
+    read("jwt_hs256_file", path, |bytes| {
+        long_enough(without_newline(bytes)).map(<[u8]>::to_vec)
+    })
 }
 
 fn fingerprint(path: &Path) -> Option<Fingerprint> {
@@ -271,16 +280,20 @@ fn without_newline(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
-fn secret_key(secret: &[u8]) -> Result<Key, Fault> {
+fn long_enough(secret: &[u8]) -> Result<&[u8], Fault> {
     if secret.len() < SECRET_BYTES_MIN {
         return Err(Fault::SecretTooShort {
             bytes: secret.len(),
         });
     }
-    Ok(Key {
+    Ok(secret)
+}
+
+fn hs256_key(secret: &[u8]) -> Key {
+    Key {
         algorithm: Algorithm::HS256,
         decoding: DecodingKey::from_secret(secret),
-    })
+    }
 }
 
 fn pem_key(pem: &[u8]) -> Result<Key, Fault> {
@@ -485,12 +498,18 @@ mod tests {
 
     #[test]
     fn a_short_secret_is_refused_and_its_newline_does_not_count() {
-        assert_eq!(
-            fault(secret_key(&[7; 31])),
-            Fault::SecretTooShort { bytes: 31 }
-        );
-        assert!(secret_key(&[7; 32]).is_ok());
-        assert_eq!(without_newline(b"abc\r\n"), b"abc");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |bytes: &[u8]| {
+            fs::write(file.path(), bytes).unwrap();
+            read_hs256_secret(file.path()).map_err(|error| error.to_string())
+        };
+        let secret = [b'x'; SECRET_BYTES_MIN];
+        for newline in ["", "\n", "\r\n"] {
+            let with_newline = [&secret[..], newline.as_bytes()].concat();
+            assert_eq!(read(&with_newline).unwrap(), secret);
+        }
+        let error = read(&[&secret[1..], b"\n"].concat()).unwrap_err();
+        assert!(error.contains("has 31 bytes, at least 32"), "{error}");
         assert_eq!(without_newline(b"abc\n\n"), b"abc\n");
     }
 

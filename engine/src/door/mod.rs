@@ -39,7 +39,7 @@ use std::{
 pub use auth::{TokenError, Verifier};
 pub use desk::{AuthDesk, AuthRequest};
 pub use handover::{Admitted, Handover};
-pub use keys::KeyError;
+pub use keys::{KeyError, read_hs256_secret};
 pub use metrics::Metrics;
 pub use users::ConnectionSlot;
 
@@ -129,6 +129,11 @@ impl Door {
     /// Where it listens; tells the port where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether its thread has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
     /// From now on every new connection is answered 503 `draining`, and so are those that are being

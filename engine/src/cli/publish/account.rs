@@ -11,7 +11,7 @@ use tickwire_proto::{
     reply::{ErrorReply, Published},
 };
 
-use super::message::Outgoing;
+use super::message::{Outgoing, Payload};
 
 /// Ticks sent and not decided at which publishing waits: what a crash makes one send again.
 const UNDECIDED_TICKS_MAX: u64 = 1 << 18;
@@ -55,10 +55,10 @@ impl Account {
     }
 
     /// The next message to send; it counts as sent from here on.
-    pub fn next_unsent(&mut self) -> Option<Outgoing> {
-        let message = self.undecided.get(self.sent)?.clone();
+    pub fn next_unsent(&mut self) -> Option<Payload> {
+        let payload = self.undecided.get(self.sent)?.payload.clone();
         self.sent += 1;
-        Some(message)
+        Some(payload)
     }
 
     /// A new connection begins: undecided messages go out again.
@@ -80,11 +80,32 @@ impl Account {
 
     /// Takes note of a refused tick, message or request.
     pub fn error(&mut self, error: &ErrorReply) {
+        let place = self.place(error);
         let seen = self.errors.entry(error.code).or_default();
         seen.count += 1;
         if seen.details.len() < DETAILS_MAX {
-            seen.details.push(detail(error));
+            seen.details.push(detail(place, error));
         }
+    }
+
+    /// Where an error's tick or message stands: in the recording, if that can still be told, else
+    /// in what was sent.
+    fn place(&self, error: &ErrorReply) -> Option<String> {
+        let msg = error.msg?;
+        // Errors of a message come before the ack that decides it.
+        let ahead = msg.saturating_sub(self.acked.messages).checked_sub(1);
+        let message = ahead.and_then(|ahead| self.undecided.get(ahead as usize));
+        let lines = message.map_or(&[][..], |message| &message.lines);
+        let place = match (error.index, lines) {
+            (Some(index), _) => match lines.get(index as usize) {
+                Some(line) => format!("line {line}"),
+                None => format!("message {msg} tick {index}"),
+            },
+            (None, [first, .., last]) => format!("lines {first} to {last}"),
+            (None, [line]) => format!("line {line}"),
+            (None, []) => format!("message {msg}"),
+        };
+        Some(place)
     }
 
     /// Whether more may be enqueued before an ack comes.
@@ -115,13 +136,11 @@ impl Account {
     }
 }
 
-fn detail(error: &ErrorReply) -> String {
-    let place = [
-        error.msg.map(|msg| format!("message {msg}")),
-        error.index.map(|index| format!("tick {index}")),
-        error.symbol.clone(),
-    ];
-    let place: Vec<String> = place.into_iter().flatten().collect();
+fn detail(place: Option<String>, error: &ErrorReply) -> String {
+    let place: Vec<_> = [place, error.symbol.clone()]
+        .into_iter()
+        .flatten()
+        .collect();
     if place.is_empty() {
         error.message.clone()
     } else {
@@ -182,12 +201,23 @@ impl fmt::Display for Summary<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::publish::message::Payload;
 
     fn message(name: &str, ticks: u32) -> Outgoing {
         Outgoing {
             payload: Payload::Text(name.into()),
             ticks,
+            lines: Box::default(),
+        }
+    }
+
+    fn error(msg: u64, index: Option<u32>) -> ErrorReply {
+        ErrorReply {
+            id: None,
+            code: ErrorCode::NotEntitled,
+            message: "the token does not allow it".into(),
+            msg: Some(msg),
+            index,
+            symbol: Some("AAPL".into()),
         }
     }
 
@@ -201,9 +231,7 @@ mod tests {
     }
 
     fn names(account: &mut Account) -> Vec<Payload> {
-        std::iter::from_fn(|| account.next_unsent())
-            .map(|message| message.payload)
-            .collect()
+        std::iter::from_fn(|| account.next_unsent()).collect()
     }
 
     #[test]
@@ -247,17 +275,36 @@ mod tests {
     }
 
     #[test]
+    fn an_error_names_the_line_of_its_tick_on_every_connection() {
+        let mut account = Account::default();
+        for lines in [&[2, 3][..], &[5, 6, 7]] {
+            account.enqueue(Outgoing {
+                lines: lines.into(),
+                ..message("a", lines.len() as u32)
+            });
+        }
+        names(&mut account);
+        let place = |account: &Account, msg, index| account.place(&error(msg, index)).unwrap();
+        assert_eq!(place(&account, 1, Some(1)), "line 3");
+        assert_eq!(place(&account, 2, Some(2)), "line 7");
+        account.ack(published(2, 0, 1));
+        assert_eq!(place(&account, 2, Some(0)), "line 5");
+        assert_eq!(place(&account, 2, None), "lines 5 to 7");
+        account.reconnected();
+        assert_eq!(place(&account, 1, Some(1)), "line 6");
+        for beyond in [0, 2, u64::MAX] {
+            assert_eq!(
+                place(&account, beyond, Some(1)),
+                format!("message {beyond} tick 1")
+            );
+        }
+    }
+
+    #[test]
     fn the_summary_counts_errors_by_code_and_shows_the_first() {
         let mut account = Account::default();
         for index in 0..5 {
-            account.error(&ErrorReply {
-                id: None,
-                code: ErrorCode::NotEntitled,
-                message: "the token does not allow it".into(),
-                msg: Some(17),
-                index: Some(index),
-                symbol: Some("AAPL".into()),
-            });
+            account.error(&error(17, Some(index)));
         }
         account.ack(published(10, 5, 1));
         let elapsed = Duration::from_secs(3);

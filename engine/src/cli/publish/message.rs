@@ -6,10 +6,11 @@ use tickwire_proto::{
     request::{Declaration, Op, Request},
     sbe,
     symbol::Symbol,
-    tick::PublishedTick,
     upgrade::Subprotocol,
 };
 use tungstenite::{Bytes, Utf8Bytes};
+
+use super::source::Timed;
 
 /// Ticks in one message at most: enough that a message's own cost no longer counts, few enough
 /// that the first does not wait long for the last.
@@ -27,10 +28,12 @@ pub enum Payload {
 }
 
 /// A tick message, kept until it is decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Outgoing {
     pub payload: Payload,
     pub ticks: u32,
+    /// The line of each tick in the recording; empty where there is none.
+    pub lines: Box<[u64]>,
 }
 
 /// The ids by which SBE ticks name their symbols: 1, 2, 3… on every connection, so that bytes
@@ -80,6 +83,7 @@ pub struct Batch {
     message_bytes: usize,
     out: Vec<u8>,
     ticks: u32,
+    lines: Vec<u64>,
 }
 
 impl Batch {
@@ -90,12 +94,14 @@ impl Batch {
             message_bytes,
             out: Vec::new(),
             ticks: 0,
+            lines: Vec::new(),
         }
     }
 
     /// Adds a tick; whether the batch is full with it. A symbol without an id is written with
     /// id 0, which is never declared: the engine refuses the tick as `undeclared_id`.
-    pub fn push(&mut self, tick: &PublishedTick, ids: &Ids) -> bool {
+    pub fn push(&mut self, Timed { tick, line, .. }: &Timed, ids: &Ids) -> bool {
+        self.lines.extend(line);
         match self.subprotocol {
             Subprotocol::Json => {
                 self.out.push(if self.ticks == 0 { b'[' } else { b',' });
@@ -113,6 +119,7 @@ impl Batch {
     /// The message, or `None` where no tick was added.
     pub fn take(&mut self) -> Option<Outgoing> {
         let ticks = std::mem::take(&mut self.ticks);
+        let lines = std::mem::take(&mut self.lines).into();
         let mut bytes = std::mem::take(&mut self.out);
         let payload = match self.subprotocol {
             _ if ticks == 0 => return None,
@@ -130,7 +137,11 @@ impl Batch {
                 )
             }
         };
-        Some(Outgoing { payload, ticks })
+        Some(Outgoing {
+            payload,
+            ticks,
+            lines,
+        })
     }
 }
 
@@ -140,12 +151,21 @@ mod tests {
 
     use super::*;
 
+    fn next(market: &mut Market) -> Timed {
+        let (due, tick) = market.next();
+        Timed {
+            due,
+            tick,
+            line: None,
+        }
+    }
+
     fn texts(ticks: usize, message_bytes: usize) -> Vec<String> {
         let mut market = Market::new(1, 3, 1_000.0);
         let mut batch = Batch::new(Subprotocol::Json, message_bytes);
         let mut messages = Vec::new();
         for _ in 0..ticks {
-            if batch.push(&market.next().1, &Ids::default()) {
+            if batch.push(&next(&mut market), &Ids::default()) {
                 messages.extend(batch.take());
             }
         }
@@ -178,11 +198,12 @@ mod tests {
         let mut market = Market::new(1, 1, 1_000.0);
         let ids = Ids::new(market.symbols());
         let mut batch = Batch::new(Subprotocol::Sbe, 65_536);
-        batch.push(&market.next().1, &ids);
-        batch.push(&market.next().1, &ids);
+        batch.push(&next(&mut market), &ids);
+        batch.push(&next(&mut market), &ids);
         let Some(Outgoing {
             payload: Payload::Binary(bytes),
             ticks: 2,
+            ..
         }) = batch.take()
         else {
             panic!()

@@ -26,6 +26,7 @@ use tickwire_proto::upgrade::{Endpoint, Subprotocol};
 use super::{
     UsageError,
     format::Format,
+    say,
     stop::Stop,
     token_source::{TokenArgs, TokenSource},
 };
@@ -138,10 +139,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         reconnects: publisher.reconnects(),
         rows_skipped: publisher.rows_skipped(),
     };
-    println!("{summary}");
+    let said = say(summary);
     let rejected = publisher.account().counts().rejected;
     publisher.close();
-    result?;
+    result.and(said)?;
     ensure!(
         !args.strict || rejected == 0,
         "{rejected} ticks were rejected"

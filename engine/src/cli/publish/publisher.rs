@@ -175,7 +175,7 @@ impl Publisher {
                 *early = Some(timed);
                 return Ok(Filled::UpTo(wait));
             }
-            if batch.push(&timed.tick, &self.ids) {
+            if batch.push(&timed, &self.ids) {
                 break;
             }
         }
@@ -256,8 +256,8 @@ impl Publisher {
     }
 
     fn exchange(&mut self, mut wait: Duration) -> Result<(), Broken> {
-        while let Some(message) = self.account.next_unsent() {
-            self.link.send(message.payload)?;
+        while let Some(payload) = self.account.next_unsent() {
+            self.link.send(payload)?;
         }
         if self.flush == Flush::Wanted {
             self.link.send(request(FLUSH_ID, Op::Flush))?;

@@ -120,10 +120,16 @@ impl<R: Read> Recording<R> {
         {
             return Ok(None);
         }
-        let line = self.row.position().map_or(0, csv::Position::line);
-        Ok(Some(
-            tick(&self.row).map_err(|fault| BadRow { line, fault }),
-        ))
+        let row = tick(&self.row).map_err(|fault| BadRow {
+            line: self.line(),
+            fault,
+        });
+        Ok(Some(row))
+    }
+
+    /// The line of the last row, from 1.
+    pub fn line(&self) -> u64 {
+        self.row.position().map_or(0, csv::Position::line)
     }
 
     /// How many bytes were read so far.

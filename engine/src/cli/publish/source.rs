@@ -37,6 +37,8 @@ impl std::str::FromStr for Speed {
 pub struct Timed {
     pub due: Duration,
     pub tick: PublishedTick,
+    /// Its line in the file, where it comes from one.
+    pub line: Option<u64>,
 }
 
 /// Where ticks come from.
@@ -100,6 +102,8 @@ pub struct Replay {
     recording: Recording,
     /// Passes begun, from 1.
     pass: u32,
+    /// No row has come yet, good or bad.
+    empty: bool,
     /// First and last event time of the file so far, ns.
     range_ns: Option<(u64, u64)>,
     /// What is added to event times in this pass, ns.
@@ -117,6 +121,7 @@ impl Replay {
             how,
             recording: Recording::open(path)?,
             pass: 1,
+            empty: true,
             range_ns: None,
             shift_ns: 0,
             previous_ns: None,
@@ -126,11 +131,15 @@ impl Replay {
 
     fn next(&mut self) -> Result<Option<Result<Timed, BadRow>>, RecordingError> {
         loop {
-            match self.recording.next()? {
-                Some(row) => return Ok(Some(row.map(|tick| self.time(tick)))),
-                None if self.pass >= self.how.passes => return Ok(None),
-                None => self.rewind()?,
+            if let Some(row) = self.recording.next()? {
+                self.empty = false;
+                return Ok(Some(row.map(|tick| self.time(tick))));
             }
+            // A file without rows would be opened again and again, deaf to signals.
+            if self.pass >= self.how.passes || self.empty {
+                return Ok(None);
+            }
+            self.rewind()?;
         }
     }
 
@@ -161,6 +170,7 @@ impl Replay {
         Timed {
             due: self.clock,
             tick,
+            line: Some(self.recording.line()),
         }
     }
 
@@ -205,6 +215,7 @@ impl Synthetic {
         Some(Timed {
             due: self.clock,
             tick,
+            line: None,
         })
     }
 }
@@ -300,6 +311,15 @@ mod tests {
                 (12.0, 112)
             ]
         );
+    }
+
+    #[test]
+    fn a_file_without_rows_ends_at_once_however_often_it_is_to_be_played() {
+        let how = Replaying {
+            passes: u32::MAX,
+            ..times(1.0)
+        };
+        assert_eq!(play(&[], how), []);
     }
 
     #[test]

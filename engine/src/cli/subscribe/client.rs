@@ -255,6 +255,11 @@ fn cause(error: &ConnectError) -> Disconnect {
             status: refusal.status,
             retry_after_ms: refusal.retry_after.map(|after| after.as_millis() as u64),
         },
+        // The engine would say the same of a token that no header can carry.
+        ConnectError::BadToken => Disconnect::Refused {
+            status: 401,
+            retry_after_ms: None,
+        },
         _ => Disconnect::Io,
     }
 }
