@@ -29,7 +29,7 @@ impl TestEngine {
 
     /// As [`TestEngine::start`], with changed settings.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
-        if std::env::var_os("TICKWIRE_TEST_DENY_URING").is_some() {
+        if uring_is_denied() {
             deny_uring();
         }
         let mut config = Config {
@@ -298,13 +298,19 @@ pub fn http_raw(address: SocketAddr, request: &[u8]) -> (u16, String) {
     (status, answer)
 }
 
-fn http_get(address: SocketAddr, path: &str) -> String {
+/// The whole answer to a GET.
+pub fn http_get(address: SocketAddr, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     http_raw(address, request.as_bytes()).1
 }
 
+/// Whether this run is to go without io_uring.
+pub fn uring_is_denied() -> bool {
+    std::env::var_os("TICKWIRE_TEST_DENY_URING").is_some()
+}
+
 /// Denies io_uring to this thread and those it starts, as containers' seccomp profiles do.
-fn deny_uring() {
+pub fn deny_uring() {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
     const EPERM: u32 = 1;
     /// `io_uring_setup`, on x86-64 and aarch64 alike.

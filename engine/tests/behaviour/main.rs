@@ -3,5 +3,9 @@
 //! With `TICKWIRE_TEST_DENY_URING=1` every engine is started under a seccomp filter that denies
 //! io_uring, so that the same tests hold for the epoll fallback.
 
+mod binary;
 mod flow;
+mod foreign;
 mod harness;
+mod process;
+mod ticks;

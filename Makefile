@@ -1,0 +1,61 @@
+# What the README lists under "Hacking". Whatever cargo does not bring is put into .deps by
+# `make deps`; nothing is installed elsewhere.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+DEPS := $(CURDIR)/.deps
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+FOREIGN := engine/tests/foreign
+CARGO_FUZZ_VERSION := 0.13.2
+
+# How long each fuzz target runs, s.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(notdir $(basename $(wildcard proto/fuzz/fuzz_targets/*.rs)))
+# SHORT=1: only whether the benchmarks run; the figures are too rough to compare.
+BENCH_ARGS := $(if $(SHORT),--warm-up-time 0.1 --measurement-time 0.2 --sample-size 10)
+
+.PHONY: demo test loom lint bench fuzz deps
+
+# An engine with a synthetic market in it; prints a token and a line to paste.
+demo:
+	$(CARGO) run --locked --release -p tickwire-engine --bin tickwire -- demo
+
+# Unit, behaviour and documentation tests; the behaviour once more with io_uring denied.
+test: deps
+	$(CARGO) test --locked --workspace
+	TICKWIRE_TEST_DENY_URING=1 $(CARGO) test --locked -p tickwire-engine --test behaviour
+	$(MAKE) loom
+
+# The tape under every interleaving that loom explores. Its flag changes all of the build, which
+# therefore has a folder of its own.
+loom:
+	RUSTFLAGS="--cfg tickwire_loom" $(CARGO) test --locked -p tickwire-engine --lib \
+		--target-dir "$(TARGET)/loom" loom_
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	python3 .ci/licences
+
+bench:
+	$(CARGO) bench --locked -p tickwire-benches -- $(BENCH_ARGS)
+
+# Every target from its seeds, two at a time. What a crash needs to be repeated lies in
+# proto/fuzz/artifacts then, and belongs among the seeds once it is mended.
+# RUSTC_BOOTSTRAP: libFuzzer's instrumentation is an unstable flag, and the toolchain is stable.
+fuzz: export RUSTC_BOOTSTRAP := 1
+fuzz: export PATH := $(DEPS)/bin:$(PATH)
+fuzz:
+	command -v cargo-fuzz >/dev/null || \
+		RUSTC_BOOTSTRAP=0 $(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked --root $(DEPS)
+	cd proto && $(CARGO) fuzz build -s none
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I TARGET .ci/fuzz TARGET $(FUZZ_SECONDS)
+
+deps: $(DEPS)/ready
+
+$(DEPS)/ready: .ci/deps $(FOREIGN)/requirements.txt $(FOREIGN)/package.json $(FOREIGN)/package-lock.json
+	.ci/deps $(DEPS) $(FOREIGN)
+	touch $@

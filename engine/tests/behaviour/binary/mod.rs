@@ -1,0 +1,9 @@
+//! The binary `tickwire` as its users run it.
+
+mod crash;
+mod demo;
+mod draining;
+mod publishing;
+mod recorded;
+mod resume;
+mod serving;
