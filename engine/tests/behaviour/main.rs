@@ -3,5 +3,11 @@
 //! With `TICKWIRE_TEST_DENY_URING=1` every engine is started under a seccomp filter that denies
 //! io_uring, so that the same tests hold for the epoll fallback.
 
+mod arbitration;
+mod bad_input;
 mod flow;
 mod harness;
+mod publishers;
+mod tokens;
+mod upgrade;
+mod wire;
