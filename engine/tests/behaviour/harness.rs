@@ -29,10 +29,18 @@ impl TestEngine {
 
     /// As [`TestEngine::start`], with changed settings.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Self::settings();
+        change(&mut config);
+        let engine = Engine::start_with_secret(config, SECRET).expect("the engine starts");
+        Self { engine }
+    }
+
+    /// What [`TestEngine::start`] sets, for engines that are started in other ways.
+    pub fn settings() -> Config {
         if uring_is_denied() {
             deny_uring();
         }
-        let mut config = Config {
+        Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             floors: 1,
@@ -41,10 +49,7 @@ impl TestEngine {
             symbols_max: 2_048,
             drain_s: 5,
             ..Config::default()
-        };
-        change(&mut config);
-        let engine = Engine::start_with_secret(config, SECRET).expect("the engine starts");
-        Self { engine }
+        }
     }
 
     /// A token of `alice` for everything, for an hour.

@@ -4,8 +4,14 @@
 //! io_uring, so that the same tests hold for the epoll fallback.
 
 mod binary;
+mod arbitration;
+mod bad_input;
 mod flow;
 mod foreign;
 mod harness;
 mod process;
 mod ticks;
+mod publishers;
+mod tokens;
+mod upgrade;
+mod wire;
