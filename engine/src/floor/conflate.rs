@@ -3,14 +3,21 @@
 use tickwire_proto::tick::Channel;
 
 use super::outbox::Queued;
-use crate::clock::Millis;
+use crate::{clock::Millis, tape::Position};
 
 /// One symbol that one connection follows in `conflate` mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Conflated {
     interval_ms: u32,
     sent_at: Option<Millis>,
-    held: [Option<Queued>; 2],
+    held: [Option<Held>; 2],
+}
+
+/// The latest tick of a channel, and where the first of those that it stands for was.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    tick: Queued,
+    first_at: Position,
 }
 
 impl Conflated {
@@ -33,8 +40,11 @@ impl Conflated {
             return Some(tick);
         }
         let held = &mut self.held[tick.channel.index()];
-        let skipped = held.map_or(0, |replaced| replaced.skipped.saturating_add(1));
-        *held = Some(Queued { skipped, ..tick });
+        let skipped = held.map_or(0, |replaced| replaced.tick.skipped.saturating_add(1));
+        *held = Some(Held {
+            tick: Queued { skipped, ..tick },
+            first_at: held.map_or(tick.position, |replaced| replaced.first_at),
+        });
         None
     }
 
@@ -56,24 +66,24 @@ impl Conflated {
         if held.iter().any(Option::is_some) {
             self.sent_at = Some(now);
         }
-        held.into_iter().flatten()
+        held.into_iter().flatten().map(|held| held.tick)
     }
 
     /// Releases one channel before a `gap` of it, whose seqs no `skipped` may span.
     pub fn release_channel(&mut self, channel: Channel) -> Option<Queued> {
-        self.held[channel.index()].take()
+        self.held[channel.index()].take().map(|held| held.tick)
     }
 
     /// The oldest position that a cursor must not pass.
-    pub fn held_from(&self) -> Option<crate::tape::Position> {
-        self.held.iter().flatten().map(|tick| tick.position).min()
+    pub fn held_from(&self) -> Option<Position> {
+        self.held.iter().flatten().map(|held| held.first_at).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tape::{Position, SymbolId};
+    use crate::tape::SymbolId;
 
     fn tick(seq: u64) -> Queued {
         Queued {
@@ -105,6 +115,17 @@ mod tests {
         assert_eq!(conflated.take(tick(5), Millis(499)), None);
         assert_eq!(conflated.release(Millis(500)).count(), 1);
         assert_eq!(conflated.release_at(), None);
+    }
+
+    #[test]
+    fn a_held_tick_keeps_the_cursor_before_those_that_it_stands_for() {
+        let mut conflated = Conflated::new(250);
+        for seq in 1..=4 {
+            conflated.take(tick(seq), Millis(0));
+        }
+        assert_eq!(conflated.held_from(), Some(Position(2)));
+        assert_eq!(conflated.release(Millis(250)).count(), 1);
+        assert_eq!(conflated.held_from(), None);
     }
 
     #[test]

@@ -195,6 +195,9 @@ impl Floor {
             .iter()
             .filter(|channel| last[channel.index()].is_some())
             .fold(Channels::NONE, Channels::with);
+        if opened.is_empty() {
+            return;
+        }
         let wire_id = self.rows.wire_id(symbol, epoch);
         self.fan_out_frame(symbol, opened, Before::Nothing, |out, format| {
             encode::write_feed(out, format, name, state, wire_id);
