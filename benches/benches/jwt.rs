@@ -4,6 +4,7 @@ use std::{hint::black_box, path::Path};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use tickwire_benches::short;
 use tickwire_engine::{config::Config, door::Verifier};
 use tickwire_proto::claims::Claims;
 
@@ -104,5 +105,9 @@ fn verification(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, verification);
+criterion_group! {
+    name = benches;
+    config = short();
+    targets = verification
+}
 criterion_main!(benches);

@@ -97,9 +97,17 @@ fn rendezvous(key: impl Hash, floors: usize) -> usize {
     let score = |floor: &usize| {
         let mut hasher = FxHasher::default();
         (&key, floor).hash(&mut hasher);
-        hasher.finish()
+        spread(hasher.finish())
     };
     (0..floors).max_by_key(score).unwrap_or(0)
+}
+
+/// Lets every bit decide over every other (the finalizer of MurmurHash3). `FxHasher` is made for
+/// tables, and hardly moves the high bits for what it hashes last, which here is the floor.
+fn spread(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]
@@ -132,7 +140,7 @@ mod tests {
         let mut loads = [10; 4];
         loads[home] = 12;
         assert_eq!(place(&loads, Some(&request)), home);
-        loads[home] = 14;
+        loads[home] = 15;
         assert_ne!(place(&loads, Some(&request)), home);
     }
 

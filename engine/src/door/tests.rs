@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 macro_rules! on_both_drivers {
     ($($behaviour:ident)*) => {
         mod auto {
-            $(#[test] fn $behaviour() { super::$behaviour(super::Driver::Auto); })*
+            $(#[test] fn $behaviour() { super::$behaviour(super::Driver::detect()); })*
         }
         mod epoll {
             $(#[test] fn $behaviour() { super::$behaviour(super::Driver::Epoll); })*

@@ -3,7 +3,7 @@
 use rustix::net::Shutdown;
 use tickwire_proto::{close::CloseReason, frame, reply::Reply};
 
-use super::{Floor, connection::Closing, encode, mark_dirty};
+use super::{Floor, connection::Closing, deadlines::Release, encode, mark_dirty};
 
 /// How long a closing connection may take to accept its last bytes and to close its own side, ms.
 const CLOSE_WITHIN_MS: u64 = 3_000;
@@ -23,6 +23,7 @@ impl Floor {
 
     /// Sends `goodbye` behind all that is queued, then closes with 1001.
     pub(super) fn say_goodbye(&mut self, index: u32, reconnect_after_ms: u64) {
+        self.release_conflated(index, Release::All);
         self.queue_cursor(index);
         let reason = CloseReason::Draining;
         let goodbye = Reply::Goodbye {

@@ -11,6 +11,15 @@ use tickwire_proto::{
 use super::{Floor, conflate::Conflated, encode, mark_dirty};
 use crate::{clock::wall_ns, peer::liveness::Due};
 
+/// Which of the held ticks go out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Those whose interval is over.
+    Due,
+    /// All: the connection is about to end.
+    All,
+}
+
 impl Floor {
     /// Carries out all that is due; returns whether anything was.
     pub(super) fn run_deadlines(&mut self) -> bool {
@@ -64,23 +73,23 @@ impl Floor {
         {
             mark_dirty(&mut self.dirty, connection, index);
         }
-        self.release_conflated(index);
+        self.release_conflated(index, Release::Due);
         self.run_liveness(index);
     }
 
-    fn release_conflated(&mut self, index: u32) {
+    /// Sends what `conflate` holds for the connection.
+    pub(super) fn release_conflated(&mut self, index: u32, which: Release) {
         let now = self.now;
         let lag_soft_ticks = self.config.lag_soft_ticks;
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        let is_due = |conflation: &Conflated| conflation.release_at().is_some_and(|at| now >= at);
+        let is_due = |conflation: &&mut Conflated| match which {
+            Release::All => true,
+            Release::Due => conflation.release_at().is_some_and(|at| now >= at),
+        };
         let mut released = 0;
-        for conflation in connection
-            .conflated
-            .values_mut()
-            .filter(|conflation| is_due(conflation))
-        {
+        for conflation in connection.conflated.values_mut().filter(is_due) {
             for tick in conflation.release(now) {
                 released += 1;
                 self.metrics.conflated_ticks.inc_by(u64::from(tick.skipped));

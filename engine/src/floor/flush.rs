@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use tickwire_proto::close::CloseReason;
+
 use super::{Floor, connection::Connection, encode, outbox::Assembly};
 use crate::clock::Millis;
 
@@ -27,11 +29,13 @@ impl Floor {
             return;
         };
         connection.dirty = false;
-        if connection.sender.is_busy() || connection.outbox.is_empty() {
+        let over = connection.outbox.own_bytes() > self.config.queued_bytes_max;
+        if over && connection.closing.is_none() {
+            connection.outbox.control.clear();
+            self.close(index, CloseReason::SlowConsumer);
             return;
         }
-        if self.config.queued_bytes_max < connection.outbox.frame_bytes() {
-            self.close(index, tickwire_proto::close::CloseReason::SlowConsumer);
+        if connection.sender.is_busy() || connection.outbox.is_empty() {
             return;
         }
         if connection.closing.is_none() && Self::holds(connection, now, self.config.hold_bytes_max)
@@ -196,7 +200,7 @@ impl Floor {
                 }
                 self.resume_joins(index);
             }
-            Err(_) => self.drop_connection(index, tickwire_proto::close::CloseReason::PeerGone),
+            Err(_) => self.drop_connection(index, CloseReason::PeerGone),
         }
     }
 }

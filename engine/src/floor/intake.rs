@@ -193,47 +193,44 @@ impl Floor {
                 return;
             };
             let mut messages = Vec::new();
+            let mut replies = Vec::new();
             let outcome = match self.reader.read(&connection.socket) {
                 // A closing connection is only read to its end.
                 Ok(Read::Bytes(_)) if connection.closing.is_some() => Ok(Flow::Open),
                 Ok(Read::Bytes(bytes)) => {
                     connection.liveness.heard(self.now);
                     let limit = self.config.message_bytes;
-                    connection.inbound.feed(
-                        bytes,
-                        limit,
-                        &mut connection.outbox.control,
-                        |message| {
-                            messages.push(message);
-                        },
-                    )
+                    connection
+                        .inbound
+                        .feed(bytes, limit, &mut replies, |message| messages.push(message))
                 }
                 Ok(Read::Nothing) => return,
                 Ok(Read::End) | Err(_) => {
                     return self.drop_connection(index, CloseReason::PeerGone);
                 }
             };
-            self.take_messages(index, messages, outcome);
+            self.take_messages(index, messages, &mut replies, outcome);
         }
     }
 
     fn take_bytes(&mut self, index: u32, bytes: &[u8]) {
         let connection = &mut self.connections[index as usize];
         let mut messages = Vec::new();
+        let mut replies = Vec::new();
         let limit = self.config.message_bytes;
-        let outcome =
-            connection
-                .inbound
-                .feed(bytes, limit, &mut connection.outbox.control, |message| {
-                    messages.push(message);
-                });
-        self.take_messages(index, messages, outcome);
+        let outcome = connection
+            .inbound
+            .feed(bytes, limit, &mut replies, |message| messages.push(message));
+        self.take_messages(index, messages, &mut replies, outcome);
     }
 
+    /// Takes what was received, then answers on WebSocket's own level: the echo of a close has to
+    /// stand behind the answers to what came before it.
     fn take_messages(
         &mut self,
         index: u32,
         messages: Vec<Received>,
+        replies: &mut Vec<u8>,
         outcome: Result<Flow, CloseReason>,
     ) {
         for message in messages {
@@ -242,16 +239,21 @@ impl Floor {
                 Received::Binary(_) => self.close(index, CloseReason::UnsupportedData),
             }
         }
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        if connection.closing.is_some() {
+            return;
+        }
         match outcome {
-            Ok(Flow::Open) => {
-                let Some(connection) = self.connections.get_mut(index as usize) else {
-                    return;
-                };
-                if !connection.outbox.control.is_empty() {
+            Ok(flow) => {
+                connection.outbox.control.append(replies);
+                if flow == Flow::Closed {
+                    self.close_echoed(index);
+                } else if !connection.outbox.control.is_empty() {
                     mark_dirty(&mut self.dirty, connection, index);
                 }
             }
-            Ok(Flow::Closed) => self.close_echoed(index),
             Err(reason) => self.close(index, reason),
         }
     }

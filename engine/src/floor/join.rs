@@ -14,11 +14,10 @@
 //! The mark makes the last step short: after it, one pass over the tape brings all symbols to the
 //! floor's own position together, so that no symbol has to be held back for another.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use rustc_hash::FxHashMap;
 use tickwire_proto::{
-    cursor::Cursor,
     pattern::Selector,
     reply::{Gap, GapReason, Start},
     request::{Mode, Since},
@@ -28,7 +27,9 @@ use tickwire_proto::{
 
 use super::{
     encode,
+    outbox::Piece,
     rows::{Account, Rows},
+    seek::{Found, Seek},
 };
 use crate::tape::{Event, Position, ReadError, Record, SymbolId, Tape};
 
@@ -100,32 +101,6 @@ pub enum Stage {
     Follow(Position),
 }
 
-/// The search for where one symbol's replay begins.
-pub struct Seek {
-    channel: usize,
-    at: Option<Record>,
-    found: [Found; 2],
-}
-
-/// Where one channel's replay begins.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    /// The first record to hand out.
-    first: Option<Record>,
-    /// The account before it: (epoch, last seq covered).
-    covered: Option<(u64, u64)>,
-    /// The gap that history leaves before `first`.
-    lost: Option<Lost>,
-}
-
-/// Ticks that were wanted and are no longer retained, or whose epoch is over.
-#[derive(Clone, Copy, Debug)]
-struct Lost {
-    epoch: u64,
-    from: Option<u64>,
-    to: Option<u64>,
-}
-
 /// A `gap` without its symbol.
 struct Missing {
     channel: Channel,
@@ -162,7 +137,7 @@ pub struct Walk<'a> {
     /// The connection's wire format.
     pub format: Subprotocol,
     /// Frames so far.
-    pub out: &'a mut Vec<u8>,
+    pub out: &'a mut Piece,
     /// Ticks written so far.
     pub ticks: u64,
     /// How far the floor has taken the tape.
@@ -202,13 +177,6 @@ impl Join {
         }
     }
 
-    fn since(&self) -> Option<&Since> {
-        match &self.purpose {
-            Purpose::Subscribe { .. } => None,
-            Purpose::Resume(since) | Purpose::Replay { since, .. } => Some(since),
-        }
-    }
-
     /// The request id that marks every message of a `replay`.
     pub fn replay_id(&self) -> Option<u32> {
         match self.purpose {
@@ -218,12 +186,28 @@ impl Join {
     }
 
     /// Begins the walk of the next symbol of the plan.
-    pub fn enter(&mut self) {
-        self.stage = Stage::Seek(Box::new(Seek {
-            channel: 0,
-            at: None,
-            found: [Found::default(); 2],
-        }));
+    pub fn enter(&mut self, tape: &Tape, rows: &Rows) {
+        let symbol = self.symbol();
+        let (Purpose::Resume(since) | Purpose::Replay { since, .. }) = &self.purpose else {
+            return;
+        };
+        let name = rows.name(symbol);
+        let seek = Seek::new(tape, symbol, &name, self.channels, since, self.mark);
+        self.stage = Stage::Seek(Box::new(seek));
+    }
+
+    /// Leaves a symbol out, whose subscription or entitlement has gone.
+    pub fn forget(&mut self, symbol: SymbolId) {
+        self.accounts.remove(&symbol);
+        let Some(at) = self.plan.iter().position(|(own, _)| *own == symbol) else {
+            return;
+        };
+        self.plan.remove(at);
+        match at.cmp(&self.visited) {
+            Ordering::Less => self.visited -= 1,
+            Ordering::Equal if !matches!(self.stage, Stage::Follow(_)) => self.stage = Stage::Visit,
+            Ordering::Equal | Ordering::Greater => {}
+        }
     }
 
     /// Carries the history walk on by some records; call it until the chunk is full or the time is
@@ -239,7 +223,7 @@ impl Join {
 
     /// Whether `out` holds enough for one piece.
     pub fn is_full(walk: &Walk<'_>) -> bool {
-        walk.out.len() >= CHUNK_BYTES
+        walk.out.bytes.len() >= CHUNK_BYTES
     }
 
     /// Writes what `conflate` still holds, at the end of the walk.
@@ -261,286 +245,53 @@ impl Join {
     // --- seeking ---
 
     fn seek(&mut self, mut seek: Box<Seek>, walk: &mut Walk<'_>) -> Progress {
-        let symbol = self.symbol();
         for _ in 0..RECORDS_PER_STEP {
-            if seek.channel == Channel::BOTH.len() {
-                return self.begin(&seek.found, walk);
-            }
-            let channel = Channel::BOTH[seek.channel];
-            let found = if self.channels.contains(channel) {
-                self.seek_channel(&mut seek.at, symbol, channel, walk)
-            } else {
-                Some(Found::default())
-            };
-            if let Some(found) = found {
-                seek.found[seek.channel] = found;
-                seek.channel += 1;
-                seek.at = None;
+            if let Some(found) = seek.hop(walk.tape) {
+                return self.begin(&found, seek.epoch(), walk);
             }
         }
         self.stage = Stage::Seek(seek);
         Progress::More
     }
 
-    /// One hop back; some result once the beginning is found.
-    fn seek_channel(
-        &self,
-        at: &mut Option<Record>,
-        symbol: SymbolId,
-        channel: Channel,
-        walk: &Walk<'_>,
-    ) -> Option<Found> {
-        let tape = walk.tape;
-        let Some(record) = *at else {
-            let newest = match tape.newest_before(symbol, channel, self.mark) {
-                Ok(Some(newest)) => newest,
-                Ok(None) | Err(_) => return Some(Found::default()),
-            };
-            if let Some(found) = self.nothing_wanted(&newest, channel, walk) {
-                return Some(found);
-            }
-            *at = Some(newest);
-            return None;
-        };
-        if let Some(found) = self.begins_at(&record, channel, walk) {
-            return Some(found);
-        }
-        match tape.previous(&record) {
-            Ok(Some(previous)) if self.wants(&previous, channel, walk) => {
-                *at = Some(previous);
-                None
-            }
-            // The one before is covered: by the point, or by another epoch's account.
-            Ok(Some(previous)) => Some(self.after_covered(&record, &previous, channel, walk)),
-            Ok(None) => Some(self.from_base(&record, channel, walk)),
-            Err(_) => Some(self.history_ends(&record, channel, walk)),
-        }
-    }
-
-    /// The client's point for the symbol being walked, where it named one.
-    fn point(&self, walk: &Walk<'_>) -> Option<tickwire_proto::request::Point> {
-        let name = walk.rows.name(self.symbol());
-        let points = &self.since()?.points;
-        points
-            .iter()
-            .find(|(symbol, _)| *symbol == name)
-            .map(|(_, point)| *point)
-    }
-
-    /// The cursor, where it names this tape and nothing wins over it.
-    fn cursor(&self, walk: &Walk<'_>) -> Option<Cursor> {
-        if self.point(walk).is_some() {
-            return None;
-        }
-        self.since()?
-            .cursor
-            .filter(|cursor| cursor.tape == walk.tape.id())
-    }
-
-    /// Whether the client lacks `record`.
-    fn wants(&self, record: &Record, channel: Channel, walk: &Walk<'_>) -> bool {
-        if let Some(point) = self.point(walk) {
-            let seen = match channel {
-                Channel::Trade => point.trade,
-                Channel::Quote => point.quote,
-            };
-            return match record.epoch.cmp(&point.epoch) {
-                std::cmp::Ordering::Less => false,
-                std::cmp::Ordering::Equal => seen.is_none_or(|seen| record.last_seq() > seen),
-                std::cmp::Ordering::Greater => true,
-            } && self.in_newest_epoch(record, walk);
-        }
-        match self.cursor(walk) {
-            Some(cursor) => record.position.0 >= cursor.position,
-            None => true,
-        }
-    }
-
-    /// A point in an older epoch is answered with all of the current one, and nothing between.
-    fn in_newest_epoch(&self, record: &Record, walk: &Walk<'_>) -> bool {
-        let newest = Channel::BOTH
-            .into_iter()
-            .filter_map(|channel| walk.tape.newest(record.symbol, channel))
-            .map(|newest| newest.epoch)
-            .max();
-        newest.is_none_or(|epoch| record.epoch == epoch)
-    }
-
-    /// The client has everything, or stands ahead of this host: the account begins where the
-    /// host stands.
-    fn nothing_wanted(&self, newest: &Record, channel: Channel, walk: &Walk<'_>) -> Option<Found> {
-        (!self.wants(newest, channel, walk)).then(|| Found {
-            first: None,
-            covered: Some((newest.epoch, newest.last_seq())),
-            lost: None,
-        })
-    }
-
-    /// A `gap` may span the point: it is handed out whole, and the client clips it.
-    fn begins_at(&self, record: &Record, channel: Channel, walk: &Walk<'_>) -> Option<Found> {
-        let point = self.point(walk)?;
-        let seen = match channel {
-            Channel::Trade => point.trade,
-            Channel::Quote => point.quote,
-        }?;
-        (record.epoch == point.epoch && record.first_seq() <= seen + 1).then_some(Found {
-            first: Some(*record),
-            covered: Some((record.epoch, seen)),
-            lost: None,
-        })
-    }
-
-    fn after_covered(
-        &self,
-        first: &Record,
-        previous: &Record,
-        channel: Channel,
-        walk: &Walk<'_>,
-    ) -> Found {
-        let same_epoch = previous.epoch == first.epoch;
-        Found {
-            first: Some(*first),
-            covered: Some((
-                first.epoch,
-                if same_epoch {
-                    previous.last_seq()
-                } else {
-                    first.first_seq() - 1
-                },
-            )),
-            lost: self.old_epoch_lost(first, channel, walk),
-        }
-    }
-
-    fn from_base(&self, first: &Record, channel: Channel, walk: &Walk<'_>) -> Found {
-        Found {
-            first: Some(*first),
-            covered: Some((first.epoch, first.first_seq() - 1)),
-            lost: self.old_epoch_lost(first, channel, walk),
-        }
-    }
-
-    /// Where the point lies in an older epoch, its account is closed by a gap without an end.
-    fn old_epoch_lost(&self, first: &Record, channel: Channel, walk: &Walk<'_>) -> Option<Lost> {
-        let point = self.point(walk)?;
-        let seen = match channel {
-            Channel::Trade => point.trade,
-            Channel::Quote => point.quote,
-        }?;
-        (point.epoch < first.epoch).then_some(Lost {
-            epoch: point.epoch,
-            from: Some(seen + 1),
-            to: None,
-        })
-    }
-
-    /// History ends before the point is reached.
-    fn history_ends(&self, first: &Record, channel: Channel, walk: &Walk<'_>) -> Found {
-        let before_first = first.first_seq() - 1;
-        if let Some(lost) = self.old_epoch_lost(first, channel, walk) {
-            return Found {
-                first: Some(*first),
-                covered: Some((first.epoch, before_first)),
-                lost: Some(lost),
-            };
-        }
-        let known = match self.point(walk) {
-            Some(point) if point.epoch == first.epoch => match channel {
-                Channel::Trade => point.trade,
-                Channel::Quote => point.quote,
-            },
-            _ => None,
-        };
-        let base = walk
-            .tape
-            .base(first.symbol, channel)
-            .filter(|(epoch, _)| *epoch == first.epoch)
-            .map(|(_, seq)| seq - 1);
-        // A cursor does not say the seq; everything else begins at the point or at the base.
-        let covered = known.or_else(|| {
-            if self.cursor(walk).is_some() {
-                None
-            } else {
-                base
-            }
-        });
-        Found {
-            first: Some(*first),
-            covered: Some((first.epoch, covered.unwrap_or(before_first))),
-            lost: (covered != Some(before_first)).then_some(Lost {
-                epoch: first.epoch,
-                from: covered.map(|covered| covered + 1),
-                to: Some(before_first),
-            }),
-        }
-    }
-
     // --- handing out ---
 
-    /// Writes what precedes a symbol's records: `start`, `feed` if stale, the gap of history.
-    fn begin(&mut self, found: &[Found; 2], walk: &mut Walk<'_>) -> Progress {
+    /// Writes what precedes a symbol's records: `start`, `feed` if stale, the gaps of history.
+    fn begin(&mut self, found: &[Found; 2], epoch: u64, walk: &mut Walk<'_>) -> Progress {
         let symbol = self.symbol();
-        let epochs = found
-            .iter()
-            .filter_map(|found| found.covered)
-            .map(|(epoch, _)| epoch);
-        // Channels may begin in different epochs; the older account opens, the newer one follows
-        // with a `start` of its own when its first record comes.
-        let opening = found
-            .iter()
-            .filter(|found| found.first.is_some())
-            .filter_map(|found| found.covered)
-            .map(|(epoch, _)| epoch)
-            .min()
-            .or_else(|| epochs.max())
-            .unwrap_or(0);
+        let epoch = opening_epoch(found).unwrap_or(epoch);
         let mut account = Account {
-            epoch: opening,
-            last: [None; 2],
+            epoch,
+            last: found.map(|found| {
+                let (_, seq) = found.covered.filter(|(own, _)| *own == epoch)?;
+                Some(seq)
+            }),
         };
-        for channel in Channel::BOTH {
-            if let Some((epoch, seq)) = found[channel.index()].covered {
-                if epoch == opening {
-                    account.last[channel.index()] = Some(seq);
-                }
+        let opens = account.last.iter().any(Option::is_some)
+            || found.iter().any(|found| found.closed.is_some());
+        if opens {
+            self.write_start(symbol, &account, walk);
+            if self.replay_id().is_none() && walk.tape.feed(symbol) == Some(FeedState::Stale) {
+                write_feed(symbol, epoch, FeedState::Stale, walk);
             }
         }
-        if account.last.iter().any(Option::is_some) {
-            self.write_start(symbol, &account, walk);
-        }
-        if self.replay_id().is_none() && walk.tape.feed(symbol) == Some(FeedState::Stale) {
-            let wire_id = walk.rows.wire_id(symbol, opening);
-            encode::write_feed(
-                walk.out,
-                walk.format,
-                walk.rows.name(symbol),
-                FeedState::Stale,
-                wire_id,
-            );
-        }
-        for channel in Channel::BOTH {
-            if let Some(lost) = found[channel.index()].lost {
-                let Lost { epoch, from, to } = lost;
+        for (channel, found) in Channel::BOTH.into_iter().zip(found) {
+            for lost in [found.closed, found.lost].into_iter().flatten() {
                 let gap = Missing {
                     channel,
-                    epoch,
-                    from,
-                    to,
+                    epoch: lost.epoch,
+                    from: lost.from,
+                    to: lost.to,
                     reason: GapReason::History,
                 };
-                self.write_gap(symbol, &gap, opening, walk);
-                if let (true, Some(to)) = (lost.epoch == opening, lost.to) {
+                self.write_gap(symbol, &gap, epoch, walk);
+                if let (true, Some(to)) = (lost.epoch == epoch, lost.to) {
                     account.last[channel.index()] = Some(to);
                 }
             }
         }
-        self.accounts.insert(
-            symbol,
-            Walked {
-                account,
-                held: [None; 2],
-            },
-        );
+        let held = [None; 2];
+        self.accounts.insert(symbol, Walked { account, held });
         self.stage = Stage::Emit(found.map(|found| found.first));
         Progress::More
     }
@@ -607,14 +358,11 @@ impl Join {
     fn hand_out_live(&mut self, record: &Record, walk: &mut Walk<'_>) {
         match record.event {
             Event::Feed(state) => {
-                let wire_id = walk.rows.wire_id(record.symbol, record.epoch);
-                encode::write_feed(
-                    walk.out,
-                    walk.format,
-                    walk.rows.name(record.symbol),
-                    state,
-                    wire_id,
-                );
+                // A symbol without an account yet: its first `start` says that it is live.
+                let account = self.accounts.get(&record.symbol).map(|own| own.account);
+                if let Some(opened) = account.filter(Account::is_open) {
+                    write_feed(record.symbol, opened.epoch, state, walk);
+                }
             }
             Event::Tick { .. } | Event::Gap { .. } => self.hand_out(record, walk),
         }
@@ -714,7 +462,15 @@ impl Join {
         };
         let wire_id = walk.rows.wire_id(record.symbol, record.epoch);
         let name = walk.rows.name(record.symbol);
-        encode::write_tick(walk.out, walk.format, record, &name, wire_id, &marks);
+        encode::write_tick(
+            &mut walk.out.bytes,
+            walk.format,
+            record,
+            &name,
+            wire_id,
+            &marks,
+        );
+        walk.out.about(record.symbol);
         walk.ticks += 1;
     }
 
@@ -728,7 +484,8 @@ impl Join {
             replay: self.replay_id(),
         };
         let wire_id = walk.rows.wire_id(symbol, account.epoch);
-        encode::write_start(walk.out, walk.format, &start, wire_id);
+        encode::write_start(&mut walk.out.bytes, walk.format, &start, wire_id);
+        walk.out.about(symbol);
     }
 
     /// Writes a `gap`; SBE names the symbol by the id of `wire_epoch`, which has been defined.
@@ -743,8 +500,25 @@ impl Join {
             replay: self.replay_id(),
         };
         let wire_id = walk.rows.wire_id(symbol, wire_epoch);
-        encode::write_gap(walk.out, walk.format, &gap, wire_id);
+        encode::write_gap(&mut walk.out.bytes, walk.format, &gap, wire_id);
+        walk.out.about(symbol);
     }
+}
+
+/// The epoch in which the account opens. Channels may begin in different epochs: the older account
+/// opens, the newer one follows with a `start` of its own when its first record comes.
+fn opening_epoch(found: &[Found; 2]) -> Option<u64> {
+    let epochs = |found: &Found| found.covered.map(|(epoch, _)| epoch);
+    let replayed = found.iter().filter(|found| found.first.is_some());
+    let oldest = replayed.filter_map(epochs).min();
+    oldest.or_else(|| found.iter().filter_map(epochs).max())
+}
+
+fn write_feed(symbol: SymbolId, epoch: u64, state: FeedState, walk: &mut Walk<'_>) {
+    let wire_id = walk.rows.wire_id(symbol, epoch);
+    let name = walk.rows.name(symbol);
+    encode::write_feed(&mut walk.out.bytes, walk.format, name, state, wire_id);
+    walk.out.about(symbol);
 }
 
 /// The oldest record of a channel that is left, when the walk at `lost` was lapped.

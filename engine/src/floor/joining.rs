@@ -15,6 +15,7 @@ use tickwire_proto::{
 use super::{
     Floor, encode,
     join::{Join, JoinKey, Progress, Purpose, Stage, Walk},
+    outbox::Piece,
     rows::Account,
     selections::Options,
 };
@@ -167,7 +168,7 @@ impl Floor {
 
     /// Visits symbols until the piece is full: each is live as soon as it is visited.
     fn run_subscribe(&mut self, join: &mut Join, snapshot: bool) -> bool {
-        let mut piece = Vec::new();
+        let mut piece = Piece::default();
         let mut queued = 0;
         while join.visited < join.plan.len() {
             let symbol = join.plan[join.visited].0;
@@ -178,20 +179,21 @@ impl Floor {
             self.end_membership(join.connection, symbol);
             let format = self.connections[join.connection as usize].format;
             let account = self.rows.account_at(symbol, self.at);
-            self.write_opening(&mut piece, format, symbol, &account, options.channels);
+            self.write_opening(&mut piece.bytes, format, symbol, &account, options.channels);
             if snapshot {
-                self.write_snapshot(&mut piece, format, symbol, &account, options.channels);
+                self.write_snapshot(&mut piece.bytes, format, symbol, &account, options.channels);
             }
+            piece.about(symbol);
             self.become_member(join.connection, symbol, options);
-            if piece.len() >= 16 * 1024 {
-                queued += piece.len();
-                self.queue_frame(join.connection, std::mem::take(&mut piece));
+            if piece.bytes.len() >= 16 * 1024 {
+                queued += piece.bytes.len();
+                self.queue_piece(join.connection, std::mem::take(&mut piece));
                 if queued >= QUEUED_BYTES_HIGH {
                     break;
                 }
             }
         }
-        self.queue_frame(join.connection, piece);
+        self.queue_piece(join.connection, piece);
         join.visited == join.plan.len()
     }
 
@@ -249,12 +251,12 @@ impl Floor {
 
     /// Carries a resume or a replay on by one piece; true once it is complete.
     fn run_history(&mut self, join: &mut Join) -> bool {
-        let mut piece = Vec::new();
+        let mut piece = Piece::default();
         if join.visited == 0 && matches!(join.stage, Stage::Visit) {
             join.mark = self.at;
         }
         let mut done = false;
-        while piece.len() < 16 * 1024 && !done {
+        while piece.bytes.len() < 16 * 1024 && !done {
             if matches!(join.stage, Stage::Visit) {
                 if let Some((symbol, _)) = join.plan.get(join.visited) {
                     self.enter_symbol(join, *symbol);
@@ -287,9 +289,10 @@ impl Floor {
             self.metrics.replayed_ticks.inc_by(walk.ticks);
         }
         if done {
-            self.write_replayed(join, &mut piece);
+            self.write_replayed(join, &mut piece.bytes);
+            piece.about_nobody();
         }
-        self.queue_frame(join.connection, piece);
+        self.queue_piece(join.connection, piece);
         if done && join.replay_id().is_none() {
             self.go_live(join);
         }
@@ -306,7 +309,7 @@ impl Floor {
             // What the client held before ends here; its account goes on from its own point.
             self.end_membership(join.connection, symbol);
         }
-        join.enter();
+        join.enter(&self.tape, &self.rows);
     }
 
     fn write_replayed(&self, join: &Join, out: &mut Vec<u8>) {

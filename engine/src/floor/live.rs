@@ -187,15 +187,16 @@ impl Floor {
         );
     }
 
-    /// A symbol without a tick has no account yet: its first `start` says that it is live.
+    /// Who has no account of the symbol yet learns from its first `start` that it is live.
     fn fan_out_feed(&mut self, symbol: SymbolId, state: FeedState) {
         let name = self.rows.name(symbol);
-        let epoch = self.rows.row(symbol).account.epoch;
-        if epoch == 0 {
-            return;
-        }
+        let Account { epoch, last } = self.rows.row(symbol).account;
+        let opened = Channels::BOTH
+            .iter()
+            .filter(|channel| last[channel.index()].is_some())
+            .fold(Channels::NONE, Channels::with);
         let wire_id = self.rows.wire_id(symbol, epoch);
-        self.fan_out_frame(symbol, Channels::BOTH, Before::Nothing, |out, format| {
+        self.fan_out_frame(symbol, opened, Before::Nothing, |out, format| {
             encode::write_feed(out, format, name, state, wire_id);
         });
     }
@@ -234,7 +235,7 @@ impl Floor {
                     .outbox
                     .settle(symbol, connection.format, &mut self.rows);
             }
-            connection.outbox.push_frame(frame);
+            connection.outbox.push_frame(symbol, frame);
             mark_dirty(&mut self.dirty, connection, subscriber.connection);
         }
         self.rows.row(symbol).subscribers = subscribers;

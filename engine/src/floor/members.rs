@@ -2,7 +2,9 @@
 
 use tickwire_proto::{request::Mode, tick::Channel};
 
-use super::{Floor, conflate::Conflated, mark_dirty, rows::Subscriber, selections::Options};
+use super::{
+    Floor, conflate::Conflated, mark_dirty, outbox::Piece, rows::Subscriber, selections::Options,
+};
 use crate::tape::SymbolId;
 
 impl Floor {
@@ -91,7 +93,7 @@ impl Floor {
     /// Sends a `start` and goes live at once, without a snapshot.
     pub(super) fn start_live(&mut self, index: u32, symbol: SymbolId, options: Options) {
         let account = self.rows.account_at(symbol, self.at);
-        let mut frame = Vec::new();
+        let mut piece = Piece::default();
         let Some(connection) = self.connections.get(index as usize) else {
             return;
         };
@@ -100,20 +102,26 @@ impl Floor {
             .into_iter()
             .any(|channel| account.last_of(channel, channels).is_some())
         {
-            self.write_opening(&mut frame, format, symbol, &account, channels);
+            self.write_opening(&mut piece.bytes, format, symbol, &account, channels);
+            piece.about(symbol);
         }
-        self.queue_frame(index, frame);
+        self.queue_piece(index, piece);
         self.become_member(index, symbol, options);
     }
 
-    /// Queues a frame of the connection's own, unless it is empty.
-    pub(super) fn queue_frame(&mut self, index: u32, frame: Vec<u8>) {
+    /// Queues frames of the connection's own, unless there are none.
+    pub(super) fn queue_piece(&mut self, index: u32, piece: Piece) {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        if !frame.is_empty() {
-            connection.outbox.push_frame(frame.into());
+        if !piece.bytes.is_empty() {
+            connection.outbox.push_piece(piece);
             mark_dirty(&mut self.dirty, connection, index);
         }
+    }
+
+    /// Queues a frame that is about no symbol.
+    pub(super) fn queue_frame(&mut self, index: u32, frame: Vec<u8>) {
+        self.queue_piece(index, Piece::of_nobody(frame));
     }
 }

@@ -28,6 +28,7 @@ mod outbox;
 mod reader;
 mod requests;
 mod rows;
+mod seek;
 mod selections;
 mod sender;
 mod timers;

@@ -52,13 +52,89 @@ struct Lagging {
     latest: Queued,
 }
 
+/// Frames of a connection's own, and whose each stretch of them is.
+#[derive(Default)]
+pub struct Piece {
+    /// The frames, back to back.
+    pub bytes: Vec<u8>,
+    /// Ends of stretches, with the symbol that each is about.
+    stretches: Vec<(usize, Option<SymbolId>)>,
+}
+
+impl Piece {
+    /// A piece that is about no symbol.
+    pub fn of_nobody(bytes: Vec<u8>) -> Self {
+        let mut piece = Self {
+            bytes,
+            stretches: Vec::new(),
+        };
+        piece.end_stretch(None);
+        piece
+    }
+
+    /// Says that what was written since this was last said is about `symbol`.
+    pub fn about(&mut self, symbol: SymbolId) {
+        self.end_stretch(Some(symbol));
+    }
+
+    /// Says that what was written since is about no symbol.
+    pub fn about_nobody(&mut self) {
+        self.end_stretch(None);
+    }
+
+    fn end_stretch(&mut self, symbol: Option<SymbolId>) {
+        let end = self.bytes.len();
+        match self.stretches.last_mut() {
+            Some((last_end, last)) if *last == symbol => *last_end = end,
+            _ => self.stretches.push((end, symbol)),
+        }
+    }
+}
+
+/// A frame, or several, that wait for their turn.
+struct OwnFrame {
+    bytes: Rc<[u8]>,
+    about: About,
+}
+
+enum About {
+    Symbol(SymbolId),
+    Stretches(Vec<(usize, Option<SymbolId>)>),
+}
+
+impl OwnFrame {
+    /// Takes out what is about `symbol`.
+    fn forget(&mut self, symbol: SymbolId) {
+        match &mut self.about {
+            About::Symbol(own) if *own == symbol => self.bytes = Rc::from([]),
+            About::Symbol(_) => {}
+            About::Stretches(stretches) => {
+                if stretches.iter().all(|(_, own)| *own != Some(symbol)) {
+                    return;
+                }
+                let mut kept = Piece::default();
+                let mut begin = 0;
+                for (end, own) in stretches.drain(..) {
+                    if own != Some(symbol) {
+                        kept.bytes.extend_from_slice(&self.bytes[begin..end]);
+                        kept.end_stretch(own);
+                    }
+                    begin = end;
+                }
+                self.bytes = kept.bytes.into();
+                *stretches = kept.stretches;
+            }
+        }
+    }
+}
+
 /// The queue of one connection.
 #[derive(Default)]
 pub struct Outbox {
     /// Frames that may overtake ticks: `ack`, `error`, `pong`, control frames.
     pub control: Vec<u8>,
     entries: VecDeque<Entry>,
-    frames: VecDeque<Rc<[u8]>>,
+    frames: VecDeque<OwnFrame>,
     frame_bytes: usize,
     ticks: usize,
     lag: Option<Box<FxHashMap<(SymbolId, Channel), Lagging>>>,
@@ -113,9 +189,24 @@ impl Outbox {
         }
     }
 
-    /// Queues a frame of the connection's own, behind what is queued.
-    pub fn push_frame(&mut self, frame: Rc<[u8]>) {
-        self.frame_bytes += frame.len();
+    /// Queues a frame about a symbol, which others may share, behind what is queued.
+    pub fn push_frame(&mut self, symbol: SymbolId, bytes: Rc<[u8]>) {
+        self.push_own(OwnFrame {
+            bytes,
+            about: About::Symbol(symbol),
+        });
+    }
+
+    /// Queues frames of the connection's own, behind what is queued.
+    pub fn push_piece(&mut self, piece: Piece) {
+        self.push_own(OwnFrame {
+            bytes: piece.bytes.into(),
+            about: About::Stretches(piece.stretches),
+        });
+    }
+
+    fn push_own(&mut self, frame: OwnFrame) {
+        self.frame_bytes += frame.bytes.len();
         self.frames.push_back(frame);
         self.entries.push_back(Entry::Frame);
     }
@@ -123,6 +214,12 @@ impl Outbox {
     /// Bytes of own frames in the queue.
     pub fn frame_bytes(&self) -> usize {
         self.frame_bytes
+    }
+
+    /// Bytes of everything but ticks: own frames, and control messages, which a client that
+    /// pings without reading could pile up.
+    pub fn own_bytes(&self) -> usize {
+        self.frame_bytes + self.control.len()
     }
 
     /// Ticks in the queue, those of a lagging client counted once per symbol and channel.
@@ -160,10 +257,13 @@ impl Outbox {
         let Some(mut lag) = self.lag.take() else {
             return;
         };
-        for channel in Channel::BOTH {
-            if let Some(lagging) = lag.remove(&(symbol, channel)) {
-                self.release(&lagging, format, rows);
-            }
+        let mut latest: Vec<_> = Channel::BOTH
+            .into_iter()
+            .filter_map(|channel| lag.remove(&(symbol, channel)))
+            .collect();
+        latest.sort_unstable_by_key(|lagging| lagging.latest.position);
+        for lagging in &latest {
+            self.release(lagging, format, rows);
         }
         self.lag = Some(lag);
     }
@@ -177,6 +277,11 @@ impl Outbox {
         self.entries
             .retain(|entry| !matches!(entry, Entry::Tick(tick) if tick.symbol == symbol));
         self.ticks -= before - self.entries.len();
+        for frame in &mut self.frames {
+            self.frame_bytes -= frame.bytes.len();
+            frame.forget(symbol);
+            self.frame_bytes += frame.bytes.len();
+        }
     }
 
     fn release(&mut self, lagging: &Lagging, format: Subprotocol, rows: &mut Rows) {
@@ -192,7 +297,7 @@ impl Outbox {
                 latest.seq - 1,
                 GapReason::SlowConsumer,
             );
-            self.push_frame(frame.into());
+            self.push_frame(latest.symbol, frame.into());
         }
         self.entries.push_back(Entry::Tick(latest));
         self.ticks += 1;
@@ -232,8 +337,8 @@ impl Outbox {
             match entry {
                 Entry::Frame => {
                     if let Some(frame) = self.frames.pop_front() {
-                        self.frame_bytes -= frame.len();
-                        out.extend_from_slice(&frame);
+                        self.frame_bytes -= frame.bytes.len();
+                        out.extend_from_slice(&frame.bytes);
                     }
                 }
                 Entry::Tick(tick) => {

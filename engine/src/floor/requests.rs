@@ -112,6 +112,10 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
+        if connection.closing.is_some() {
+            // Nothing may follow the close frame.
+            return;
+        }
         encode::write_json(&mut connection.outbox.control, reply);
         mark_dirty(&mut self.dirty, connection, index);
     }

@@ -64,6 +64,11 @@ impl Account {
         }
     }
 
+    /// Whether any channel has a tick in the epoch.
+    pub fn is_open(&self) -> bool {
+        self.last.iter().any(Option::is_some)
+    }
+
     /// The last seq of `channel`, where it is in `channels`.
     pub fn last_of(&self, channel: Channel, channels: Channels) -> Option<u64> {
         self.last[channel.index()].filter(|_| channels.contains(channel))

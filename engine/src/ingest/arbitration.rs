@@ -28,7 +28,13 @@ pub struct Holding(BTreeMap<u64, Held>);
 
 impl Holding {
     /// Holds a tick; false where a copy of it is held already.
-    pub fn hold(&mut self, seq: u64, held: Held) -> bool {
+    ///
+    /// The hole below a tick is no younger than one above it: where a later tick has waited for
+    /// longer, this one waits no longer than that.
+    pub fn hold(&mut self, seq: u64, mut held: Held) -> bool {
+        if let Some((_, later)) = self.0.range(seq..).next() {
+            held.deadline = held.deadline.min(later.deadline);
+        }
         match self.0.entry(seq) {
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 vacant.insert(held);

@@ -300,10 +300,12 @@ impl Publisher<'_> {
     fn take_bytes(&mut self, bytes: &[u8]) -> Step {
         self.liveness.heard(self.shared.clock.now());
         let mut messages = Vec::new();
+        // Apart, since the echo of a close has to stand behind the answers to what came before it.
+        let mut replies = Vec::new();
         let limit = self.shared.config.publish_message_bytes;
-        let flow = self.inbound.feed(bytes, limit, &mut self.out, |message| {
-            messages.push(message)
-        });
+        let flow = self
+            .inbound
+            .feed(bytes, limit, &mut replies, |message| messages.push(message));
         for message in messages {
             if let Some(reason) = self.take_message(&message) {
                 return Step::Close(reason);
@@ -311,11 +313,16 @@ impl Publisher<'_> {
             self.shared.wake_floors();
         }
         self.shared.publish();
-        match flow {
+        let step = match flow {
             Ok(Flow::Open) => Step::Go,
-            Ok(Flow::Closed) => Step::End,
-            Err(reason) => Step::Close(reason),
-        }
+            Ok(Flow::Closed) => {
+                self.last_ack();
+                Step::End
+            }
+            Err(reason) => return Step::Close(reason),
+        };
+        self.out.append(&mut replies);
+        step
     }
 
     fn take_message(&mut self, message: &Received) -> Option<CloseReason> {
@@ -688,6 +695,12 @@ impl Publisher<'_> {
         }));
     }
 
+    fn last_ack(&mut self) {
+        if self.settlement.has_news() {
+            self.ack(None);
+        }
+    }
+
     fn deadline(&self) -> Millis {
         let liveness = self.liveness.deadline(&self.shared.config);
         self.ack_due.map_or(liveness, |ack| ack.min(liveness))
@@ -716,9 +729,7 @@ impl Publisher<'_> {
 
     /// The last words: the final ack, `goodbye` where the engine drains, the close frame.
     fn end(&mut self, reason: CloseReason) {
-        if self.settlement.has_news() {
-            self.ack(None);
-        }
+        self.last_ack();
         if reason == CloseReason::Draining {
             let latest_ms = (self.shared.config.drain_s * 1_000).max(1_000);
             let reconnect_after_ms =

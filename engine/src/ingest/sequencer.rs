@@ -155,6 +155,9 @@ impl Sequencer {
         now: Millis,
         wall_ns: u64,
     ) -> Verdict {
+        if let Err(refusal) = check_ranges(tick) {
+            return Verdict::Refused(refusal);
+        }
         let numbering = if tick.identity.is_some() {
             Numbering::Source
         } else {
@@ -493,6 +496,26 @@ impl Sequencer {
     }
 }
 
+/// Parsers have looked already at what comes from sockets, but a lane's ticks are not parsed.
+fn check_ranges(tick: &PublishedTick) -> Result<(), Refusal> {
+    let message = if tick
+        .identity
+        .is_some_and(|identity| !(1..=IDENTITY_MAX).contains(&identity.seq))
+    {
+        "seq is outside 1…2^53-1"
+    } else if tick.ts_ns.is_some_and(|ts_ns| ts_ns / 1_000 > IDENTITY_MAX) {
+        "ts is outside 0…2^53-1 microseconds"
+    } else if tick.values.checked().is_err() {
+        "an exponent is outside -18…0, a price is null, or a size is negative"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal {
+        code: ErrorCode::OutOfRange,
+        message,
+    })
+}
+
 /// The epoch under which the engine numbers a symbol: drawn at the engine's start, and anew
 /// after source-numbered ticks; kept over publishers' reconnects.
 fn engine_epoch(state: &SymbolState, start_ms: u64, now_ms: u64) -> Result<u64, Refusal> {
@@ -509,3 +532,7 @@ fn engine_epoch(state: &SymbolState, start_ms: u64, now_ms: u64) -> Result<u64, 
     }
     Ok(epoch)
 }
+
+#[cfg(test)]
+#[path = "sequencer_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use tickwire_proto::close::CloseReason;
 
 use crate::{
-    clock::{Millis, wall_s},
+    clock::{Millis, wall_ns},
     config::Config,
 };
 
@@ -49,7 +49,9 @@ impl Liveness {
 
     /// A token came into force.
     pub fn token(&mut self, now: Millis, exp_s: u64, config: &Config) {
-        let left_ms = exp_s.saturating_sub(wall_s()).saturating_mul(1_000);
+        let left_ms = exp_s
+            .saturating_mul(1_000)
+            .saturating_sub(wall_ns() / 1_000_000);
         self.expiring_at = Some(now.after(left_ms.saturating_sub(config.token_expiring_s * 1_000)));
         self.expired_at = now.after(left_ms.saturating_add(config.token_grace_s * 1_000));
     }
@@ -121,6 +123,7 @@ impl Liveness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::wall_s;
 
     fn drain(liveness: &mut Liveness, now: Millis, config: &Config) -> Vec<Due> {
         std::iter::from_fn(|| liveness.due(now, config))

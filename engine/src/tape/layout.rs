@@ -4,19 +4,19 @@
 //!
 //! ```text
 //! word  0  stamp         0 never written; 2p + 1 being written, 2p + 2 complete, of position p
-//!       1  what          kind u8 | detail u8 | price exponent i8 | size exponent i8 | symbol u32,
+//!       1  next          position + 1 of the record after it in its channel; 0 for none yet
+//!       2  what          kind u8 | detail u8 | price exponent i8 | size exponent i8 | symbol u32,
 //!                        the kind lowest; the detail is a side, a gap's reason or a feed state
-//!       2  seq           or a gap's `from`
-//!       3  ts_ns         or a gap's `to`
-//!       4  epoch
-//!       5  admitted_ns
-//!       6  previous      position + 1 of the record before it in its channel; 0 for none
-//!       7  price         or bid
+//!       3  seq           or a gap's `from`
+//!       4  ts_ns         or a gap's `to`
+//!       5  epoch
+//!       6  admitted_ns
+//!       7  previous      position + 1 of the record before it in its channel; 0 for none
 //! ----------------------------------------------------------------------------- next cache line
-//!       8  size          or bid size; null is −2⁶³, as in SBE
-//!       9  ask
-//!      10  ask size
-//!      11  next          position + 1 of the record after it in its channel; 0 for none yet
+//!       8  price         or bid
+//!       9  size          or bid size; null is −2⁶³, as in SBE
+//!      10  ask
+//!      11  ask size
 //!      12  reserved (4)
 //! ```
 //!
@@ -45,11 +45,12 @@ pub const SLOT_WORDS: usize = 16;
 pub type SlotWords = [AtomicU64; SLOT_WORDS];
 
 pub const STAMP: usize = 0;
-pub const PAYLOAD: usize = 1;
-pub const NEXT: usize = 11;
+pub const NEXT: usize = 1;
+/// First word of the record itself.
+pub const PAYLOAD: usize = 2;
 
-/// Words of a slot that hold the record itself: all between the stamp and the forward link.
-pub const PAYLOAD_WORDS: usize = NEXT - PAYLOAD;
+/// Words of a record, all but its position, which is the stamp.
+pub const PAYLOAD_WORDS: usize = 10;
 /// A record as it lies in a slot, copied out.
 pub type Payload = [u64; PAYLOAD_WORDS];
 
@@ -72,15 +73,15 @@ pub const BASE_SEQ: usize = 3;
 
 /// Records of each channel that the symbol table keeps, however far the ring has moved on.
 ///
-/// Two under loom, so that a model can lap them.
-pub const RECENT: usize = if cfg!(tickwire_loom) { 2 } else { 16 };
+/// One under loom, so that a model laps it with every push.
+pub const RECENT: usize = if cfg!(tickwire_loom) { 1 } else { 16 };
 /// A symbol's recent records, by channel.
 pub type RecentWords = [[SlotWords; RECENT]; 2];
 
 // Two cache lines, the pair that x86 prefetches together: no two slots share one.
 const _: () = assert!(SLOT_WORDS * 8 == 128);
 const _: () = assert!(HEAD_WORDS * 8 == 128);
-const _: () = assert!(NEXT < SLOT_WORDS);
+const _: () = assert!(PAYLOAD + PAYLOAD_WORDS <= SLOT_WORDS);
 // The entry of a record is its count modulo the entries.
 const _: () = assert!(RECENT.is_power_of_two());
 const _: () = assert!(NAME + NAME_WORDS <= FEED && INTEREST < CHANNEL);

@@ -231,8 +231,8 @@ impl Tape {
     ) -> Result<Option<Record>, ReadError> {
         // In this order: were the table searched first, a successor that came between the search
         // and the look at the newest would count as lost.
-        let newest = self.newest(at.symbol, channel);
-        if newest.is_none_or(|newest| newest.position <= at.position) {
+        let last = self.symbols.last(at.symbol, channel);
+        if last.is_none_or(|last| last <= at.position) {
             return Ok(None);
         }
         let successor = self.symbols.successor(at.symbol, channel, at.position);

@@ -6,7 +6,7 @@
 use std::cmp::Ordering::{Equal, Greater, Less};
 
 use super::{
-    layout::{NEXT, PAYLOAD, PAYLOAD_WORDS, Payload, STAMP, SlotWords},
+    layout::{NEXT, PAYLOAD, STAMP},
     record::{Position, position_to_word, word_to_position},
     sync::{AtomicU64, Ordering, fence},
 };
@@ -15,8 +15,10 @@ use super::{
 const POSITIONS_MAX: u64 = 1 << 62;
 
 /// A slot of the ring, or an entry of a symbol's recent records.
+///
+/// It is stamp, link, and a payload of any number of words, so that a model can be a small one.
 #[derive(Clone, Copy)]
-pub struct Slot<'a>(pub &'a SlotWords);
+pub struct Slot<'a>(pub &'a [AtomicU64]);
 
 /// Why a slot does not hold the wanted position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Missed {
 
 impl<'a> Slot<'a> {
     /// Replaces the record. Only the tape's one writer calls this.
-    pub fn write(self, position: Position, payload: &Payload) {
+    pub fn write<const N: usize>(self, position: Position, payload: &[u64; N]) {
         self.stamp().store(writing(position), Ordering::Relaxed);
         // Release pairs with the Acquire fence in `copy_if`: a reader that caught any word stored
         // below also sees the stamp stored above, or a later one, and discards its copy.
@@ -43,12 +45,12 @@ impl<'a> Slot<'a> {
     }
 
     /// Copies the record out, if the slot holds `position`.
-    pub fn read(self, position: Position) -> Result<Payload, Missed> {
+    pub fn read<const N: usize>(self, position: Position) -> Result<[u64; N], Missed> {
         self.copy_if(position, || self.payload())
     }
 
     /// Copies out whatever record the slot holds; `None` while it is empty or being written.
-    pub fn read_any(self) -> Option<(Position, Payload)> {
+    pub fn read_any<const N: usize>(self) -> Option<(Position, [u64; N])> {
         // Relaxed: a guess, which `read` checks.
         let position = held_by(self.stamp().load(Ordering::Relaxed))?;
         Some((position, self.read(position).ok()?))
@@ -85,8 +87,8 @@ impl<'a> Slot<'a> {
         Ok(copied)
     }
 
-    fn payload(self) -> Payload {
-        let mut payload = [0; PAYLOAD_WORDS];
+    fn payload<const N: usize>(self) -> [u64; N] {
+        let mut payload = [0; N];
         for (value, word) in payload.iter_mut().zip(&self.0[PAYLOAD..]) {
             // Relaxed: ordered by the two looks at the stamp in `copy_if`.
             *value = word.load(Ordering::Relaxed);

@@ -16,6 +16,7 @@ mod heap {
 
     impl<T: Default> Storage<T> {
         /// `count` zeroed items.
+        #[allow(clippy::unnecessary_wraps)] // a mapping can fail
         pub fn zeroed(count: usize) -> io::Result<Self> {
             Ok(Self((0..count).map(|_| T::default()).collect()))
         }

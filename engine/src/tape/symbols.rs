@@ -84,6 +84,12 @@ impl Symbols {
         }
     }
 
+    /// Position of a channel's newest record.
+    pub fn last(&self, id: SymbolId, channel: Channel) -> Option<Position> {
+        // Acquire pairs with the Release store in `append`: the record is in its entry, or was.
+        word_to_position(self.channel(id, channel)[LAST].load(Ordering::Acquire))
+    }
+
     /// The newest record of a channel.
     pub fn newest(&self, id: SymbolId, channel: Channel) -> Option<Record> {
         loop {
@@ -162,18 +168,14 @@ impl Symbols {
         self.head(id)[FEED].store(word, Ordering::Relaxed);
     }
 
-    /// Position of the channel's newest record.
-    pub fn last(&self, id: SymbolId, channel: Channel) -> Option<Position> {
-        word_to_position(self.channel(id, channel)[LAST].load(Ordering::Relaxed))
-    }
-
     /// Makes `record` the newest of its channel.
     pub fn append(&self, channel: Channel, record: &Record, payload: &Payload) {
         let words = self.channel(record.symbol, channel);
         let count = words[COUNT].load(Ordering::Relaxed);
         self.entry(record.symbol, channel, count)
             .write(record.position, payload);
-        words[LAST].store(position_to_word(Some(record.position)), Ordering::Relaxed);
+        // Release pairs with the Acquire load in `last`.
+        words[LAST].store(position_to_word(Some(record.position)), Ordering::Release);
         // Release pairs with the Acquire load in `newest`.
         words[COUNT].store(count + 1, Ordering::Release);
         // Epochs only ever grow; a record of an older one closes that epoch's account.
@@ -193,12 +195,14 @@ impl Symbols {
     }
 
     fn entries(&self, id: SymbolId, channel: Channel) -> impl Iterator<Item = Slot<'_>> {
-        self.recent[id.0 as usize][channel.index()].iter().map(Slot)
+        self.recent[id.0 as usize][channel.index()]
+            .iter()
+            .map(|entry| Slot(entry))
     }
 
     /// The entry of the channel's record number `number`, counted from 0.
     fn entry(&self, id: SymbolId, channel: Channel, number: u64) -> Slot<'_> {
-        Slot(&self.recent[id.0 as usize][channel.index()][number as usize % RECENT])
+        Slot(&self.recent[id.0 as usize][channel.index()][number as usize & (RECENT - 1)])
     }
 }
 

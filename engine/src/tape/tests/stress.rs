@@ -10,7 +10,7 @@ const SYMBOLS: u64 = 3;
 /// Positions after which symbol and channel repeat.
 const PERIOD: u64 = SYMBOLS * 2;
 const SLOTS: usize = 64;
-const PUSHES: u64 = if cfg!(miri) { 300 } else { 100_000 };
+const PUSHES: u64 = if cfg!(miri) { 300 } else { 50_000 };
 
 /// What stands at a position, all of it.
 fn expected(position: Position) -> Record {
