@@ -7,6 +7,42 @@
 //!  new socket ──► door: limits, upgrade, JWT ──► placement ──► the floor, or ingest
 //! ```
 //!
+//! An engine with ticks from within the process:
+//!
+//! ```rust
+//! use tickwire_engine::{Engine, config::Config};
+//! use tickwire_proto::{
+//!     price::Decimal,
+//!     symbol::Symbol,
+//!     tick::{PublishedTick, Side, Values},
+//! };
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let config = Config {
+//!         listen: "127.0.0.1:0".parse()?,
+//!         admin: "127.0.0.1:0".parse()?,
+//!         ..Config::default()
+//!     };
+//!     let engine = Engine::start_with_secret(config, b"a secret of at least thirty-two bytes")?;
+//!     println!("ws://{}/v1/ws", engine.listen_addr());
+//!
+//!     let price = Decimal::parse("187.23")?;
+//!     let size = Decimal::parse("100")?;
+//!     let mut publisher = engine.publisher("my feed")?;
+//!     publisher.publish(PublishedTick {
+//!         symbol: Symbol::parse("AAPL")?,
+//!         identity: None, // the engine numbers it
+//!         ts_ns: None,    // and stamps it
+//!         values: Values::trade(price, Some(size), Some(Side::Buy))?,
+//!     })?;
+//!
+//!     // Subscribers get what is queued for them, a goodbye, and 1001.
+//!     drop(publisher);
+//!     assert!(engine.drain(), "not within drain_s");
+//!     Ok(())
+//! }
+//! ```
+//!
 //! What crosses threads:
 //!
 //! | what | written by | read by | bound | at the bound |

@@ -1,4 +1,4 @@
-//! Every HTTP answer before the upgrade (`README.md` "Authentication").
+//! Every HTTP answer before the upgrade (`proto/README.md`, "HTTP answers").
 //!
 //! An answer is formatted when it is needed: that is well under a microsecond, a small part of the
 //! `write` that sends it, and most carry a number of their own.

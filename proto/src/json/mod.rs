@@ -1,5 +1,5 @@
-//! JSON: every message of `tickwire.v1.json`, both ways (`proto/README.md`, "Client → engine" to
-//! "Publisher → engine").
+//! JSON: every message of `tickwire.v1.json`, both ways (`proto/README.md`, "Requests" to
+//! "Publishing").
 //!
 //! ```text
 //!            engine                                          client, publisher
