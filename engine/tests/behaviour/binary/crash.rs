@@ -1,11 +1,13 @@
 //! A publisher that is killed.
 
+use std::time::Instant;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
     foreign::python,
-    harness::Client,
+    harness::{Client, PATIENCE},
     process::{Process, Serve},
 };
 
@@ -59,8 +61,14 @@ impl Account {
 
     /// Reads until the feed changes to `state`.
     fn read_to_feed(&mut self, state: &str) {
+        let until = Instant::now() + PATIENCE;
         loop {
-            let event = self.client.next_event();
+            // Heartbeats keep coming where nothing else does.
+            assert!(Instant::now() < until, "the feed did not become {state}");
+            let event = self.client.next();
+            if event["type"] == "heartbeat" || event["type"] == "cursor" {
+                continue;
+            }
             if event["type"] == "feed" {
                 assert_eq!(event["state"], state);
                 return;
