@@ -3,15 +3,15 @@
 //! With `TICKWIRE_TEST_DENY_URING=1` every engine is started under a seccomp filter that denies
 //! io_uring, so that the same tests hold for the epoll fallback.
 
-mod binary;
 mod arbitration;
 mod bad_input;
+mod binary;
 mod flow;
 mod foreign;
 mod harness;
 mod process;
-mod ticks;
 mod publishers;
+mod ticks;
 mod tokens;
 mod upgrade;
 mod wire;
