@@ -46,6 +46,7 @@ pub fn run(setup: FloorSetup, driver: Driver, ready: impl FnOnce() + 'static) ->
 struct Laps {
     turn: RefCell<Option<Waker>>,
     bounce: RefCell<Option<Waker>>,
+    watch: RefCell<Option<Waker>>,
     readable: Cell<bool>,
 }
 
@@ -62,6 +63,27 @@ impl Laps {
             waker.wake_by_ref();
         }
     }
+
+    /// Whether sockets have become readable since the last time; the watch then goes on.
+    fn take_readable(&self) -> bool {
+        let readable = self.readable.take();
+        if let Some(waker) = self.watch.borrow_mut().take() {
+            waker.wake();
+        }
+        readable
+    }
+
+    /// Waits until a turn has taken notice of what is readable.
+    async fn taken(&self) {
+        poll_fn(|cx| {
+            if !self.readable.get() {
+                return Poll::Ready(());
+            }
+            *self.watch.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 async fn serve(mut floor: Floor) -> io::Result<()> {
@@ -69,6 +91,7 @@ async fn serve(mut floor: Floor) -> io::Result<()> {
     let laps = Rc::new(Laps {
         turn: RefCell::new(None),
         bounce: RefCell::new(None),
+        watch: RefCell::new(None),
         readable: Cell::new(true),
     });
     monoio::spawn(bounce(Rc::clone(&laps)));
@@ -80,7 +103,7 @@ async fn serve(mut floor: Floor) -> io::Result<()> {
         super::sender::wake_on_completion(cx.waker());
         *laps.turn.borrow_mut() = Some(cx.waker().clone());
         bell.rouse();
-        match floor.turn(laps.readable.take()) {
+        match floor.turn(laps.take_readable()) {
             Err(error) => return Poll::Ready(Err(error)),
             Ok(Turn::Over) => return Poll::Ready(Ok(())),
             Ok(Turn::Busy) => idle_since = Instant::now(),
@@ -117,6 +140,9 @@ async fn watch(readiness: Readiness, laps: Rc<Laps>) {
     while readiness.readable().await.is_ok() {
         laps.readable.set(true);
         laps.wake_turn();
+        // On epoll the set stays readable, and asking again succeeds at once, until the turn has
+        // read: without this the thread would ask forever.
+        laps.taken().await;
     }
 }
 

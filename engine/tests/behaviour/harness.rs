@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tickwire_engine::{Engine, config::Config, door::auth::sign_hs256};
+use tickwire_engine::{Engine, config::Config, door::auth::sign_hs256, threads::Driver};
 use tickwire_proto::claims::Claims;
 use tungstenite::{Message, WebSocket, client::IntoClientRequest, http::HeaderValue};
 
@@ -39,6 +39,8 @@ impl TestEngine {
     pub fn settings() -> Config {
         if uring_is_denied() {
             deny_uring();
+            // Asked once a process, so nobody may ask before in a run that goes without.
+            assert_eq!(Driver::detect(), Driver::Epoll);
         }
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -330,8 +332,4 @@ pub fn deny_uring() {
     .expect("a filter");
     let program: BpfProgram = filter.try_into().expect("a program");
     seccompiler::apply_filter(&program).expect("the filter applies");
-    assert_eq!(
-        tickwire_engine::threads::Driver::detect(),
-        tickwire_engine::threads::Driver::Epoll
-    );
 }

@@ -33,7 +33,7 @@ fn the_demo_needs_no_setup_and_its_lines_can_be_pasted() {
 
     // Pasted into a shell that has the binary on its path.
     let folder = Path::new(TICKWIRE).parent().expect("a folder");
-    let mut shell = command("sh");
+    let mut shell = command("/bin/sh");
     shell
         .env("PATH", folder)
         .args(["-c", &format!("{export}\nexec {subscribe} --count 30")]);

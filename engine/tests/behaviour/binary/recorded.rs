@@ -104,7 +104,7 @@ fn the_same_for_all<T: PartialEq>(subscribers: Vec<thread::JoinHandle<Vec<T>>>) 
 
 #[test]
 fn every_subscriber_gets_every_tick_of_a_recording_in_order_and_exactly() {
-    let serve = Serve::with(&["--set=lag_soft_ticks=262144", "--set=tape_slots=262144"]);
+    let serve = Serve::with(&["--set=lag_soft_ticks=65536", "--set=tape_slots=262144"]);
     let path = recording(&serve);
     let file = ticks::read(&path);
     let in_json = subscribers(&serve, "tickwire.v1.json", read_json);

@@ -72,7 +72,7 @@ fn who_was_away_ends_with_the_sequence_of_who_stayed() {
         1
     };
     // A laggard is another test's matter.
-    let serve = Serve::with(&["--set=lag_soft_ticks=262144", "--set=tape_slots=262144"]);
+    let serve = Serve::with(&["--set=lag_soft_ticks=65536", "--set=tape_slots=262144"]);
     let mut stays = subscriber(&serve);
     let mut leaves = subscriber(&serve);
     let duration = format!("{}s", away_s + 2);
