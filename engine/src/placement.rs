@@ -52,6 +52,10 @@ impl Handover for Reception {
 }
 
 impl Reception {
+    #[expect(
+        clippy::result_large_err,
+        reason = "handing the value back is the point"
+    )]
     fn to_floor(&self, admitted: Admitted) -> Result<(), Admitted> {
         let loads: Vec<usize> = self
             .floors
