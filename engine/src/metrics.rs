@@ -190,10 +190,10 @@ impl Metrics {
             &["endpoint", "reason"],
         )?;
         Ok(Self {
+            registry,
             floor,
             ingest,
             closes,
-            registry,
         })
     }
 

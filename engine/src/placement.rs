@@ -52,6 +52,10 @@ impl Handover for Reception {
 }
 
 impl Reception {
+    #[expect(
+        clippy::result_large_err,
+        reason = "handing the value back is the point"
+    )]
     fn to_floor(&self, admitted: Admitted) -> Result<(), Admitted> {
         let loads: Vec<usize> = self
             .floors
@@ -102,7 +106,7 @@ fn rendezvous(key: impl Hash, floors: usize) -> usize {
     (0..floors).max_by_key(score).unwrap_or(0)
 }
 
-/// Lets every bit decide over every other (the finalizer of MurmurHash3). `FxHasher` is made for
+/// Lets every bit decide over every other (the finalizer of `MurmurHash3`). `FxHasher` is made for
 /// tables, and hardly moves the high bits for what it hashes last, which here is the floor.
 fn spread(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

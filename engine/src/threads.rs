@@ -19,8 +19,12 @@ pub enum Driver {
 
 impl Driver {
     /// What this kernel and this process's sandbox allow.
+    ///
+    /// A ring that is closed again still sends its thread a signal or two, which would interrupt
+    /// the caller's next blocking call; so a thread of its own tries.
     pub fn detect() -> Self {
-        if monoio::utils::detect_uring() {
+        let attempt = std::thread::spawn(|| io_uring::IoUring::new(8).is_ok());
+        if attempt.join().unwrap_or(false) {
             Self::Uring
         } else {
             Self::Epoll

@@ -76,6 +76,42 @@ impl Decimal {
     ///
     /// See [`DecimalError`]; nothing is ever rounded.
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
+        match Self::parse_short(text) {
+            Some(decimal) => Ok(decimal),
+            None => Self::parse_any(text),
+        }
+    }
+
+    /// Reads what nearly all prices and sizes are, in one pass: at most 18 bytes behind the sign
+    /// cannot overflow. `None` for the rest, good and bad.
+    fn parse_short(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let (negative, digits) = match bytes.strip_prefix(b"-") {
+            Some(digits) => (true, digits),
+            None => (false, bytes),
+        };
+        if !(1..=18).contains(&digits.len()) {
+            return None;
+        }
+        let mut magnitude = 0;
+        let mut whole_bytes = None;
+        for (at, &byte) in digits.iter().enumerate() {
+            if byte.is_ascii_digit() {
+                magnitude = magnitude * 10 + i64::from(byte - b'0');
+            } else if byte == b'.' && whole_bytes.is_none() && (1..digits.len() - 1).contains(&at) {
+                whole_bytes = Some(at);
+            } else {
+                return None;
+            }
+        }
+        let places = whole_bytes.map_or(0, |whole_bytes| digits.len() - whole_bytes - 1);
+        Some(Self {
+            mantissa: if negative { -magnitude } else { magnitude },
+            exponent: -(places as i8),
+        })
+    }
+
+    fn parse_any(text: &str) -> Result<Self, DecimalError> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -378,6 +414,16 @@ mod tests {
         fn every_decimal_survives_its_own_text(mantissa in (i64::MIN + 1)..=i64::MAX, exponent in EXPONENT_MIN..=0) {
             let decimal = Decimal::new(mantissa, exponent).unwrap();
             prop_assert_eq!(Decimal::parse(&decimal.to_string()), Ok(decimal));
+        }
+
+        #[test]
+        fn the_short_way_reads_as_the_long_one(text in "-?[0-9.x]{0,20}") {
+            if let Some(decimal) = Decimal::parse_short(&text) {
+                prop_assert_eq!(Decimal::parse_any(&text), Ok(decimal));
+            } else {
+                let digits = text.trim_start_matches('-').len();
+                prop_assert!(digits > 18 || Decimal::parse_any(&text).is_err(), "{text}");
+            }
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,8 +11,13 @@ use tickwire_engine::{
     config::{Config, validate},
     door::auth::sign_hs256,
     market::{Market, SYMBOLS_MAX},
+    tape::{Event, Position, Tape},
 };
-use tickwire_proto::{claims::Claims, tick::PublishedTick};
+use tickwire_proto::{
+    claims::Claims,
+    json,
+    tick::{Identity, Marks, PublishedTick, Tick},
+};
 
 use super::{
     UsageError, logging, say, serve,
@@ -20,7 +26,7 @@ use super::{
 };
 
 /// How long the demo's token is valid.
-const TOKEN_TTL_S: u64 = 24 * 60 * 60;
+const TOKEN_TTL_S: u64 = 60 * 60;
 /// Shortest sleep: what is due within it goes out together.
 const NAP: Duration = Duration::from_millis(1);
 
@@ -89,13 +95,76 @@ fn welcome(engine: &Engine, token: &str) -> String {
         engine.admin_addr(),
         engine.listen_addr(),
     );
+    // As it was started, so that the line can be pasted whether or not it is on the path.
+    let tickwire = std::env::args().next().unwrap_or("tickwire".to_owned());
     format!(
-        "{table}\n\
+        "{table}\n\n\
+         address: ws://{listen}/v1/ws\n\
          metrics: http://{admin}/metrics\n\
-         in another terminal:\n  \
-           export TICKWIRE_TOKEN={token}\n  \
-           tickwire subscribe --url ws://{listen} --symbols 'BTC-*,AAPL'"
+         token, for an hour: {token}\n\n\
+         in another terminal, to see ticks:\n  \
+           TICKWIRE_TOKEN={token} {tickwire} subscribe --url ws://{listen}/v1/ws --symbols 'BTC-*,AAPL'\n"
     )
+}
+
+/// What the tape holds, told once a second.
+struct Pulse {
+    tape: Arc<Tape>,
+    told: Instant,
+    head: Position,
+}
+
+impl Pulse {
+    const EVERY: Duration = Duration::from_secs(1);
+    /// Records looked at for the latest tick; others are feed changes.
+    const RECORDS: u64 = 64;
+
+    fn new(engine: &Engine) -> Self {
+        let tape = Arc::clone(engine.tape());
+        let head = tape.head();
+        Self {
+            tape,
+            told: Instant::now(),
+            head,
+        }
+    }
+
+    fn tell(&mut self) -> anyhow::Result<()> {
+        let elapsed = self.told.elapsed();
+        if elapsed < Self::EVERY {
+            return Ok(());
+        }
+        let head = self.tape.head();
+        let rate = (head.0 - self.head.0) as f64 / elapsed.as_secs_f64();
+        (self.told, self.head) = (Instant::now(), head);
+        let mut line = Vec::new();
+        if let Some(tick) = self.latest(head) {
+            json::write_tick(&mut line, &tick, &Marks::default());
+        }
+        say(format!(
+            "{rate:>8.0} ticks/s  {}",
+            String::from_utf8_lossy(&line)
+        ))
+    }
+
+    fn latest(&self, head: Position) -> Option<Tick> {
+        let oldest = head.0.saturating_sub(Self::RECORDS);
+        (oldest..head.0).rev().find_map(|at| {
+            let record = self.tape.read(Position(at)).ok()?;
+            let Event::Tick { seq, ts_ns, values } = record.event else {
+                return None;
+            };
+            Some(Tick {
+                symbol: self.tape.name(record.symbol),
+                identity: Identity {
+                    epoch: record.epoch,
+                    seq,
+                },
+                ts_ns,
+                values,
+            })
+        })
+    }
 }
 
 /// Publishes each tick when it is due, until a signal.
@@ -107,7 +176,9 @@ fn publish(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut due = Duration::ZERO;
+    let mut pulse = Pulse::new(engine);
     while !stop.asked() {
+        pulse.tell()?;
         let (delay, mut tick) = market.next();
         due += delay;
         loop {

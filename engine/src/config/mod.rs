@@ -162,7 +162,7 @@ pub struct Config {
     pub errors_per_interval: u32,
 
     // --- tape ---
-    /// Slots of the tape, a power of two, 128 bytes each.
+    /// Slots of the tape, a power of two, 132 bytes each.
     pub tape_slots: usize,
     /// Symbols in the table, some 4 KiB each once used; above: `out_of_range`.
     pub symbols_max: usize,

@@ -156,8 +156,11 @@ impl Floor {
 
     /// Says goodbye to everyone, each with another time to come back, so that the next process is
     /// not met by all of them at once.
+    ///
+    /// Ingest has ended by then, so what is left on the tape is little, and the last.
     fn drain(&mut self) {
         self.draining = true;
+        while self.take_live() {}
         let latest_ms = (self.config.drain_s * 1_000).max(RECONNECT_EARLIEST_MS + 1);
         let indices: Vec<u32> = self
             .connections

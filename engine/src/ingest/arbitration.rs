@@ -59,7 +59,7 @@ impl Holding {
         self.0
             .first_entry()
             .filter(|first| *first.key() == seq)
-            .map(|first| first.remove())
+            .map(std::collections::btree_map::OccupiedEntry::remove)
     }
 
     /// Takes the lowest.

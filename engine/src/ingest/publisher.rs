@@ -345,7 +345,7 @@ impl Publisher<'_> {
             .parse(text.as_bytes(), |index, tick| match tick {
                 Ok(tick) => self.take_tick(number, index, &tick),
                 Err(error) => {
-                    self.reject(number, Some(index), error.code, error.message, error.symbol)
+                    self.reject(number, Some(index), error.code, error.message, error.symbol);
                 }
             });
         match parsed {

@@ -128,7 +128,10 @@ async fn serve(setup: IngestSetup, ready: impl FnOnce()) -> io::Result<()> {
         shared.take_letters();
         let more = shared.take_lanes();
         shared.publish();
-        if *shared.draining.borrow() && shared.publishers.borrow().is_empty() {
+        if *shared.draining.borrow()
+            && shared.publishers.borrow().is_empty()
+            && !shared.lanes_wait()
+        {
             return Ok(());
         }
         bell.doze();
@@ -227,6 +230,7 @@ impl Shared {
     /// Takes ticks from every lane; returns whether one has more.
     fn take_lanes(&self) -> bool {
         let mut more = false;
+        let mut waiting = 0;
         self.lanes
             .borrow_mut()
             .retain_mut(|(source, lane, settlement)| {
@@ -241,6 +245,7 @@ impl Shared {
                     }
                 }
                 more |= !lane.is_empty();
+                waiting += lane.len() as i64;
                 record(lane, settlement);
                 let finished = lane.is_finished();
                 if finished {
@@ -248,6 +253,7 @@ impl Shared {
                 }
                 !finished
             });
+        self.metrics.lane_ticks.set(waiting);
         more
     }
 

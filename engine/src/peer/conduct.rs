@@ -14,7 +14,7 @@ pub const OVER_RATE_MAX: u32 = 10;
 pub const OVER_RATE_WINDOW_MS: u64 = 10_000;
 
 /// Counts one peer's operations and offences.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Conduct {
     /// When the next operation would be on time, in a generic cell rate algorithm (ITU-T I.371):
     /// one word per connection, where a keyed limiter would keep a table.
@@ -53,16 +53,6 @@ pub enum Pace {
     Refused,
     /// It is over the rate once too often: close with this.
     Close(CloseReason),
-}
-
-impl Default for Conduct {
-    fn default() -> Self {
-        Self {
-            next_op_us: 0,
-            malformed: Window::default(),
-            over_rate: Window::default(),
-        }
-    }
 }
 
 impl Conduct {

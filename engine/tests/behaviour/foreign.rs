@@ -149,12 +149,12 @@ fn as_json(decoded: &[Value]) -> Vec<Value> {
         }
         let named = names.get(&id).cloned();
         let (symbol, epoch) = named.unwrap_or_default();
-        objects.push(object(block, symbol, epoch));
+        objects.push(object(block, &symbol, &epoch));
     }
     objects
 }
 
-fn object(block: &Value, symbol: Value, epoch: Value) -> Value {
+fn object(block: &Value, symbol: &Value, epoch: &Value) -> Value {
     let replay = &block["replay"];
     let object = match block["template"].as_str().expect("a name") {
         "SymbolDefinition" => {

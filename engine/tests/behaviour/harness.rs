@@ -60,6 +60,7 @@ impl TestEngine {
     }
 
     /// As [`TestEngine::token`], with changed claims.
+    #[expect(clippy::unused_self, reason = "a token is of an engine")]
     pub fn token_with(&self, change: impl FnOnce(&mut Claims)) -> String {
         let mut claims = Claims {
             sub: "alice".to_owned(),
@@ -216,7 +217,7 @@ impl Client {
                 .expect("a socket option");
             match self.socket.read() {
                 Ok(Message::Text(text)) => {
-                    messages.push(serde_json::from_str(&text).expect("JSON"))
+                    messages.push(serde_json::from_str(&text).expect("JSON"));
                 }
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error))
@@ -240,7 +241,7 @@ impl Client {
         loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => {
-                    messages.push(serde_json::from_str(&text).expect("JSON"))
+                    messages.push(serde_json::from_str(&text).expect("JSON"));
                 }
                 Ok(Message::Close(Some(frame))) => return (frame.code.into(), messages),
                 Ok(Message::Close(None)) => return (1005, messages),

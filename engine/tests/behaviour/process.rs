@@ -73,7 +73,7 @@ impl Lines {
     }
 
     /// Everything, once the process has ended.
-    fn to_the_end(&mut self) -> Vec<String> {
+    fn read_to_end(&mut self) -> Vec<String> {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the reader does not panic");
         }
@@ -196,8 +196,8 @@ impl Process {
         });
         Ended {
             status: status.expect("it has ended"),
-            stdout: self.stdout.to_the_end(),
-            stderr: self.stderr.to_the_end(),
+            stdout: self.stdout.read_to_end(),
+            stderr: self.stderr.read_to_end(),
         }
     }
 }

@@ -22,16 +22,14 @@ const BOTH: [&str; 2] = ["/v1/ws", "/v1/publish"];
 fn verdict(engine: &TestEngine, token: &str) -> (u16, Option<String>) {
     let fields = format!("Authorization: Bearer {token}\r\n");
     let head = upgrade_head("/v1/ws", &fields);
-    match Client::open(engine.engine.listen_addr(), "/v1/ws", token, None) {
-        Ok(_) => (101, None),
-        Err(_) => {
-            let (status, answer) = http_raw(engine.engine.listen_addr(), head.as_bytes());
-            assert!(!answer.contains(token), "a token is never echoed");
-            let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-            let body: Value = serde_json::from_str(body).expect("a JSON body");
-            (status, body["code"].as_str().map(str::to_owned))
-        }
+    if Client::open(engine.engine.listen_addr(), "/v1/ws", token, None).is_ok() {
+        return (101, None);
     }
+    let (status, answer) = http_raw(engine.engine.listen_addr(), head.as_bytes());
+    assert!(!answer.contains(token), "a token is never echoed");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let body: Value = serde_json::from_str(body).expect("a JSON body");
+    (status, body["code"].as_str().map(str::to_owned))
 }
 
 fn part(value: &Value) -> String {

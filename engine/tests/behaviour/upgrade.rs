@@ -103,7 +103,7 @@ fn every_refusal_names_its_status_and_code() {
         );
         match (status, code) {
             (401, "unauthorized") => {
-                assert!(head.contains("www-authenticate: bearer\r\n"), "{head}")
+                assert!(head.contains("www-authenticate: bearer\r\n"), "{head}");
             }
             (401, _) => assert!(
                 head.contains("www-authenticate: bearer error=\"invalid_token\""),

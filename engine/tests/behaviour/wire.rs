@@ -37,11 +37,11 @@ pub fn header(first: u8, payload_bytes: u64) -> Vec<u8> {
     match payload_bytes {
         0..=125 => header.push(0x80 | payload_bytes as u8),
         126..=0xffff => {
-            header.push(0x80 | 126);
+            header.push(0x80 | 0x7e);
             header.extend_from_slice(&(payload_bytes as u16).to_be_bytes());
         }
         _ => {
-            header.push(0x80 | 127);
+            header.push(0x80 | 0x7f);
             header.extend_from_slice(&payload_bytes.to_be_bytes());
         }
     }

@@ -271,3 +271,21 @@ fn unreadable(error: &dyn std::error::Error) -> End {
         format!("the engine said something unreadable: {error}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_fits_no_header_is_refused_like_a_wrong_one() {
+        let mut session = Session::new(Options::default());
+        let mut attempts = 0;
+        while let Next::ConnectAfter { fresh_token, .. } =
+            session.disconnected(cause(&ConnectError::BadToken))
+        {
+            assert!(fresh_token, "the same token was tried again");
+            attempts += 1;
+            assert!(attempts < 100, "it never gave up");
+        }
+    }
+}

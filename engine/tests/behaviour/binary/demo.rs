@@ -1,12 +1,10 @@
 //! `tickwire demo`.
 
-use std::path::Path;
-
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    process::{Process, TICKWIRE, command, tickwire},
+    process::{Process, command, tickwire},
     ticks::is_tick,
 };
 
@@ -18,25 +16,28 @@ fn the_demo_needs_no_setup_and_its_lines_can_be_pasted() {
         "--admin=127.0.0.1:0",
         "--rate=2000",
     ]));
-    let export = demo.stdout_line(|line| {
-        Some(line.trim())
-            .filter(|line| line.starts_with("export TICKWIRE_TOKEN="))
-            .map(str::to_owned)
-    });
     let subscribe = demo.stdout_line(|line| {
         Some(line.trim())
-            .filter(|line| line.starts_with("tickwire subscribe "))
+            .filter(|line| line.starts_with("TICKWIRE_TOKEN="))
             .map(str::to_owned)
     });
+    let flowing = demo.stdout_line(|line| {
+        let (rate, tick) = line.split_once(" ticks/s  ")?;
+        let tick: Value = serde_json::from_str(tick).ok()?;
+        Some((rate.trim().parse::<f64>().ok()?, tick))
+    });
+    assert!(flowing.0 > 0.0 && is_tick(&flowing.1), "{flowing:?}");
     let said = demo.stdout().join("\n");
-    assert!(said.contains("metrics: http://127.0.0.1:"), "{said}");
+    for line in [
+        "address: ws://127.0.0.1:",
+        "metrics: http://127.0.0.1:",
+        "token, for an hour: ",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
 
-    // Pasted into a shell that has the binary on its path.
-    let folder = Path::new(TICKWIRE).parent().expect("a folder");
     let mut shell = command("/bin/sh");
-    shell
-        .env("PATH", folder)
-        .args(["-c", &format!("{export}\nexec {subscribe} --count 30")]);
+    shell.args(["-c", &format!("{subscribe} --count 30")]);
     let lines = Process::run(shell).ok();
     let messages: Vec<Value> = lines
         .iter()
