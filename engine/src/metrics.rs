@@ -32,6 +32,9 @@ struct FloorFamilies {
     joins: IntGaugeVec,
     runnable_joins: IntGaugeVec,
     timers: IntGaugeVec,
+    queued_bytes: IntGaugeVec,
+    queued_ticks: IntGaugeVec,
+    longest_backlog: IntGaugeVec,
     ingest_to_send: HistogramVec,
 }
 
@@ -78,6 +81,12 @@ pub struct FloorMetrics {
     pub runnable_joins: IntGauge,
     /// Entries in the timer heap.
     pub timers: IntGauge,
+    /// Bytes queued of everything but ticks, over all connections.
+    pub queued_bytes: IntGauge,
+    /// Ticks queued or held by reference, over all connections.
+    pub queued_ticks: IntGauge,
+    /// Ticks queued for the connection that is furthest behind.
+    pub longest_backlog: IntGauge,
     /// From admission to the submission of the sends, per tick and floor.
     pub ingest_to_send: Histogram,
     gaps: Vec<IntCounter>,
@@ -137,6 +146,18 @@ impl Metrics {
             joins: gauges("tickwire_replays", "Snapshots, resumes and replays under way or queued.")?,
             runnable_joins: gauges("tickwire_replays_runnable", "Those that could go on now (bound at once: replays_max).")?,
             timers: gauges("tickwire_timers", "Entries in the timer heap.")?,
+            queued_bytes: gauges(
+                "tickwire_queued_bytes",
+                "Bytes of own frames and control messages queued (bound: queued_bytes_max each).",
+            )?,
+            queued_ticks: gauges(
+                "tickwire_queued_ticks",
+                "Ticks queued by reference, over all connections.",
+            )?,
+            longest_backlog: gauges(
+                "tickwire_longest_backlog_ticks",
+                "Ticks queued for the connection that is furthest behind (bound: lag_soft_ticks).",
+            )?,
             ingest_to_send: register(
                 &registry,
                 HistogramVec::new(
@@ -227,6 +248,9 @@ impl Metrics {
             joins: self.floor.joins.with_label_values(&label),
             runnable_joins: self.floor.runnable_joins.with_label_values(&label),
             timers: self.floor.timers.with_label_values(&label),
+            queued_bytes: self.floor.queued_bytes.with_label_values(&label),
+            queued_ticks: self.floor.queued_ticks.with_label_values(&label),
+            longest_backlog: self.floor.longest_backlog.with_label_values(&label),
             ingest_to_send: self.floor.ingest_to_send.with_label_values(&label),
             gaps: GapReason::ALL
                 .iter()

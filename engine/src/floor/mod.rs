@@ -142,6 +142,8 @@ struct Floor {
     /// When the ticks of this turn were admitted.
     turn_admitted_ns: Vec<u64>,
     readable: Vec<(u32, u32)>,
+    /// When the gauges of queues were last brought up to date.
+    queues_observed: Millis,
     draining: bool,
 }
 
@@ -174,6 +176,7 @@ impl Floor {
             moved: Vec::new(),
             turn_admitted_ns: Vec::new(),
             readable: Vec::new(),
+            queues_observed: Millis::default(),
             draining: false,
         })
     }

@@ -188,6 +188,26 @@ impl Floor {
         self.metrics.joins.set(self.joins.len() as i64);
         self.metrics.runnable_joins.set(self.runnable.len() as i64);
         self.metrics.timers.set(self.timers.len() as i64);
+        self.observe_queues();
+    }
+
+    /// Looks over all queues, once a second: too dear for every turn, and nobody scrapes faster.
+    fn observe_queues(&mut self) {
+        const EVERY_MS: u64 = 1_000;
+        if self.now.since(self.queues_observed) < EVERY_MS {
+            return;
+        }
+        self.queues_observed = self.now;
+        let (mut bytes, mut ticks, mut longest) = (0, 0, 0);
+        for (_, connection) in &self.connections {
+            let queued = connection.outbox.ticks();
+            bytes += connection.outbox.own_bytes();
+            ticks += queued;
+            longest = longest.max(queued);
+        }
+        self.metrics.queued_bytes.set(bytes as i64);
+        self.metrics.queued_ticks.set(ticks as i64);
+        self.metrics.longest_backlog.set(longest as i64);
     }
 
     fn may_park(&self, idle_since: Instant) -> bool {
