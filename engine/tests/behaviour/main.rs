@@ -5,3 +5,6 @@
 
 mod flow;
 mod harness;
+mod ledger;
+mod resume;
+mod subscriptions;
