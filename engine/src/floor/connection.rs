@@ -59,8 +59,8 @@ pub struct Connection {
     pub max_delay_ms: u32,
     /// Since when ticks are held for it.
     pub held_since: Option<Millis>,
-    /// Its last cursor, and when.
-    pub cursor: (Position, Millis),
+    /// Its last cursor, and when; `None` before the first.
+    pub cursor: Option<(Position, Millis)>,
     /// Whether it stands in the floor's list of those with something to send.
     pub dirty: bool,
     /// Since when its socket has taken nothing of what is due.
@@ -105,6 +105,8 @@ impl Connection {
         }
         let held = self
             .held_since
+            // What a write in flight holds up is looked at when that is complete.
+            .filter(|_| !self.sender.is_busy())
             .map(|since| since.after(u64::from(self.max_delay_ms)));
         let stalled = self
             .stalled_since

@@ -29,6 +29,7 @@ impl Floor {
             return;
         };
         connection.dirty = false;
+        // Asked before whether a write is in flight: a client that reads nothing keeps one there.
         let over = connection.outbox.own_bytes() > self.config.queued_bytes_max;
         if over && connection.closing.is_none() {
             connection.outbox.control.clear();
@@ -71,13 +72,12 @@ impl Floor {
 
     /// Adds a cursor behind the ticks, at most one a second.
     fn append_cursor(&mut self, index: u32) {
-        let (floor_at, now) = (self.at, self.now);
         let connection = &self.connections[index as usize];
-        let (position, sent_at) = connection.cursor;
-        let wanted = connection.closing.is_none()
+        let is_due = |(_, sent_at)| self.now.since(sent_at) >= CURSOR_INTERVAL_MS;
+        if connection.closing.is_none()
             && !connection.outbox.is_control_only()
-            && now.since(sent_at) >= CURSOR_INTERVAL_MS;
-        if wanted && position < floor_at {
+            && connection.cursor.is_none_or(is_due)
+        {
             self.queue_cursor(index);
         }
     }
@@ -88,13 +88,11 @@ impl Floor {
         let connection = &mut self.connections[index as usize];
         let position = connection.cursor_position(floor_at);
         let unfinished = connection.is_joining() || connection.outbox.is_lagging();
-        if unfinished || connection.members.is_empty() && connection.selections.len() == 0 {
+        let says_more = connection.cursor.is_none_or(|(last, _)| position > last);
+        if unfinished || !says_more || connection.selections.len() == 0 {
             return;
         }
-        if position <= connection.cursor.0 {
-            return;
-        }
-        connection.cursor = (position, now);
+        connection.cursor = Some((position, now));
         let format = connection.format;
         let mut frame = Vec::with_capacity(80);
         encode::write_cursor(&mut frame, format, &self.cursor_at(position));

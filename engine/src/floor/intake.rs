@@ -21,7 +21,6 @@ use crate::{
         liveness::Liveness,
     },
     sys::socket::SocketView,
-    tape::Position,
 };
 
 /// Reads of one connection in one turn; what is left stays ready.
@@ -103,7 +102,7 @@ impl Floor {
             replays: std::collections::VecDeque::new(),
             max_delay_ms,
             held_since: None,
-            cursor: (Position(0), self.now),
+            cursor: None,
             dirty: false,
             stalled_since: None,
             closing: None,

@@ -150,8 +150,13 @@ impl Floor {
             connection.joins.retain(|own| *own != key);
             connection.joins.front().copied()
         };
+        let joined_all = join.replay_id().is_none() && next.is_none();
         if let Some(next) = next {
             self.runnable.push_back(next);
+        }
+        // None was sent meanwhile, so the first follows at once.
+        if joined_all {
+            self.queue_cursor(join.connection);
         }
     }
 
@@ -324,9 +329,22 @@ impl Floor {
     }
 
     /// The symbols of a `since` go live together, where the floor stands.
+    ///
+    /// What a later request has taken over meanwhile goes live under the options of this one, until
+    /// that request visits it: so its account goes on without a hole.
     fn go_live(&mut self, join: &Join) {
+        let own = Options {
+            channels: join.channels,
+            mode: join.mode,
+            request: join.request,
+        };
         for (symbol, _) in &join.plan {
-            if let Some(options) = self.still_governs(join, *symbol) {
+            let governed = self.still_governs(join, *symbol);
+            let queued = || {
+                self.is_being_joined(join.connection, *symbol)
+                    .then_some(own)
+            };
+            if let Some(options) = governed.or_else(queued) {
                 self.end_membership(join.connection, *symbol);
                 self.become_member(join.connection, *symbol, options);
             }
@@ -334,11 +352,19 @@ impl Floor {
     }
 
     /// A cursor for a position that the floor has reached.
+    ///
+    /// Its time is that of the record which stands there, where the floor has gone beyond it: a
+    /// held tick may be a minute old, and another host goes by the time alone.
     pub(super) fn cursor_at(&self, position: Position) -> Cursor {
+        let behind = (position < self.at).then(|| self.tape.read(position));
+        let admitted_ns = match behind {
+            Some(Ok(record)) => record.admitted_ns,
+            _ => self.admitted_ns,
+        };
         Cursor {
             tape: self.tape.id(),
             position: position.0,
-            admitted_ns: self.admitted_ns,
+            admitted_ns,
         }
     }
 }

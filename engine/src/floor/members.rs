@@ -3,7 +3,8 @@
 use tickwire_proto::{request::Mode, tick::Channel};
 
 use super::{
-    Floor, conflate::Conflated, mark_dirty, outbox::Piece, rows::Subscriber, selections::Options,
+    Floor, conflate::Conflated, join::JoinKey, mark_dirty, outbox::Piece, rows::Subscriber,
+    selections::Options,
 };
 use crate::tape::SymbolId;
 
@@ -56,7 +57,23 @@ impl Floor {
         };
         connection.conflated.remove(&symbol);
         connection.outbox.forget(symbol);
+        let joins: Vec<_> = connection
+            .joins
+            .iter()
+            .chain(&connection.replays)
+            .copied()
+            .collect();
+        self.forget_joined(&joins, symbol);
         self.remove_member(index, symbol);
+    }
+
+    /// Leaves a symbol out of the requests under way.
+    pub(super) fn forget_joined(&mut self, joins: &[JoinKey], symbol: SymbolId) {
+        for key in joins {
+            if let Some(join) = self.joins.get_mut(key.0) {
+                join.forget(symbol);
+            }
+        }
     }
 
     pub(super) fn remove_member(&mut self, index: u32, symbol: SymbolId) {

@@ -1,5 +1,6 @@
 //! Carrying out what subscribers ask.
 
+use rustc_hash::FxHashSet;
 use tickwire_proto::{
     claims::Allowed,
     close::CloseReason,
@@ -261,7 +262,11 @@ impl Floor {
             ..Accepted::default()
         };
         let mut taken = Vec::with_capacity(selection.selectors.len());
+        let mut named = FxHashSet::default();
         for selector in selection.selectors {
+            if !named.insert(selector) {
+                continue;
+            }
             let allowed = connection.grant.symbols.intersect(&selector);
             let is_new = counts && !connection.selections.contains(&selector);
             let refused = if allowed == Allowed::Nothing {
@@ -374,10 +379,10 @@ impl Floor {
     fn plan_entitled(&self, index: u32, taken: &[Selector]) -> Vec<(SymbolId, Selector)> {
         let connection = &self.connections[index as usize];
         let mut plan = Vec::new();
-        for (at, selector) in taken.iter().enumerate() {
+        let mut planned = FxHashSet::default();
+        for selector in taken {
             self.each_match(selector, |id, name| {
-                let repeated = taken[..at].iter().any(|earlier| earlier.matches(name));
-                if !repeated && connection.grant.symbols.allows(name) {
+                if planned.insert(id) && connection.grant.symbols.allows(name) {
                     plan.push((id, *selector));
                 }
             });
@@ -431,10 +436,10 @@ impl Floor {
 
     /// Hands the symbols of a subscription that has gone to the next that governs them.
     fn regovern_matches(&mut self, index: u32, gone: &Selector) {
-        let connection = &self.connections[index as usize];
         let mut affected = Vec::new();
-        for symbol in connection.members.keys() {
-            let name = self.rows.name(*symbol);
+        for symbol in self.symbols_of(index) {
+            let connection = &self.connections[index as usize];
+            let name = self.rows.name(symbol);
             let governing = connection
                 .selections
                 .governing(&name, &connection.grant.symbols);
@@ -442,11 +447,16 @@ impl Floor {
             let was_its = gone.matches(&name)
                 && governing.is_none_or(|(next, _)| next.covers(gone) && next != *gone);
             if was_its {
-                affected.push(*symbol);
+                affected.push(symbol);
             }
         }
-        affected.sort_unstable_by_key(|symbol| symbol.0);
         for symbol in affected {
+            let joins: Vec<_> = self.connections[index as usize]
+                .joins
+                .iter()
+                .copied()
+                .collect();
+            self.forget_joined(&joins, symbol);
             self.regovern(index, symbol);
         }
     }
@@ -595,19 +605,28 @@ impl Floor {
                 _ => {}
             }
         }
-        let connection = &self.connections[index as usize];
-        let members: Vec<_> = connection.members.keys().copied().collect();
-        for symbol in members {
-            if !self.connections[index as usize]
-                .grant
-                .symbols
-                .allows(&self.rows.name(symbol))
-            {
+        for symbol in self.symbols_of(index) {
+            let allowed = &self.connections[index as usize].grant.symbols;
+            if !allowed.allows(&self.rows.name(symbol)) {
                 self.revoke_membership(index, symbol);
             }
         }
         self.take_up_allowed(index);
         (lost, narrowed)
+    }
+
+    /// The symbols that the connection is live on, joins, or replays.
+    fn symbols_of(&self, index: u32) -> Vec<SymbolId> {
+        let connection = &self.connections[index as usize];
+        let joins = connection.joins.iter().chain(&connection.replays);
+        let mut symbols: Vec<_> = joins
+            .filter_map(|key| self.joins.get(key.0))
+            .flat_map(|join| join.plan.iter().map(|(symbol, _)| *symbol))
+            .chain(connection.members.keys().copied())
+            .collect();
+        symbols.sort_unstable_by_key(|symbol| symbol.0);
+        symbols.dedup();
+        symbols
     }
 
     /// Symbols under the connection's patterns that the token did not allow before start now.
@@ -630,7 +649,8 @@ impl Floor {
         }
     }
 
-    fn is_being_joined(&self, index: u32, symbol: SymbolId) -> bool {
+    /// Whether a subscription under way is yet to bring the symbol.
+    pub(super) fn is_being_joined(&self, index: u32, symbol: SymbolId) -> bool {
         let connection = &self.connections[index as usize];
         connection
             .joins
