@@ -13,10 +13,10 @@ use crate::ingest::SequencerCounts;
 
 /// Registers the metrics of every part with one registry.
 pub struct Metrics {
-    registry: Registry,
     floor: FloorFamilies,
     ingest: IngestFamilies,
     closes: IntCounterVec,
+    registry: Registry,
 }
 
 struct FloorFamilies {
@@ -116,105 +116,17 @@ impl Metrics {
     /// Never in practice: names are unique and well-formed.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counters =
-            |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
-                register(
-                    &registry,
-                    IntCounterVec::new(Opts::new(name, help), labels)?,
-                )
-            };
-        let gauges = |name: &str, help: &str| -> prometheus::Result<IntGaugeVec> {
-            register(
-                &registry,
-                IntGaugeVec::new(Opts::new(name, help), &["floor"])?,
-            )
-        };
-        let floor = FloorFamilies {
-            connections: gauges("tickwire_floor_connections", "Subscribers' connections, by floor.")?,
-            subscriptions: gauges("tickwire_subscriptions", "Live subscriptions to single symbols, by floor.")?,
-            ticks: counters(
-                "tickwire_ticks_out_total",
-                "Ticks by what became of them for one subscriber: delivered, dropped (told as gap), conflated (told as skipped), replayed, snapshot.",
-                &["floor", "outcome"],
-            )?,
-            gaps: counters("tickwire_gaps_total", "Gap messages fanned out, by reason.", &["floor", "reason"])?,
-            overrun_ticks: counters("tickwire_overrun_ticks_total", "Ticks that a floor itself missed.", &["floor"])?,
-            laps: counters("tickwire_tape_laps_total", "How often the tape lapped a floor.", &["floor"])?,
-            sends: counters("tickwire_sends_total", "Writes started.", &["floor"])?,
-            sent_bytes: counters("tickwire_sent_bytes_total", "Bytes handed to sockets.", &["floor"])?,
-            mailbox: gauges("tickwire_handover_queue", "Letters waiting for a floor (bound: handover_queue_max).")?,
-            joins: gauges("tickwire_replays", "Snapshots, resumes and replays under way or queued.")?,
-            runnable_joins: gauges("tickwire_replays_runnable", "Those that could go on now (bound at once: replays_max).")?,
-            timers: gauges("tickwire_timers", "Entries in the timer heap.")?,
-            queued_bytes: gauges(
-                "tickwire_queued_bytes",
-                "Bytes of own frames and control messages queued (bound: queued_bytes_max each).",
-            )?,
-            queued_ticks: gauges(
-                "tickwire_queued_ticks",
-                "Ticks queued by reference, over all connections.",
-            )?,
-            longest_backlog: gauges(
-                "tickwire_longest_backlog_ticks",
-                "Ticks queued for the connection that is furthest behind (bound: lag_soft_ticks).",
-            )?,
-            ingest_to_send: register(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "tickwire_ingest_to_send_seconds",
-                        "From a tick's admission to the submission of its sends, per tick and floor.",
-                    )
-                    .buckets(prometheus::exponential_buckets(2e-6, 2.0, 20)?),
-                    &["floor"],
-                )?,
-            )?,
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            register(&registry, IntGauge::new(name, help)?)
-        };
-        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            register(&registry, IntCounter::new(name, help)?)
-        };
-        let ingest = IngestFamilies {
-            publishers: gauge("tickwire_publishers", "Publishers' connections.")?,
-            accepted: counter("tickwire_ticks_accepted_total", "Ticks placed on the tape.")?,
-            duplicates: counter(
-                "tickwire_ticks_duplicate_total",
-                "Copies of ticks placed before.",
-            )?,
-            late: counter(
-                "tickwire_ticks_late_total",
-                "Copies that came after their gap was declared.",
-            )?,
-            gaps: counter(
-                "tickwire_source_gaps_total",
-                "Gaps declared for holes in what sources sent.",
-            )?,
-            refused: counters(
-                "tickwire_ticks_refused_total",
-                "Ticks refused, by code.",
-                &["code"],
-            )?,
-            held: gauge(
-                "tickwire_arbitration_held",
-                "Ticks held behind a hole (bound: arbitration_held_max).",
-            )?,
-            lane_ticks: gauge(
-                "tickwire_lane_ticks",
-                "Ticks waiting in lanes (bound: lane_slots each).",
-            )?,
-        };
         let closes = counters(
+            &registry,
             "tickwire_closes_total",
             "Connections ended, by reason.",
             &["endpoint", "reason"],
         )?;
         Ok(Self {
-            registry,
-            floor,
-            ingest,
+            floor: FloorFamilies::register(&registry)?,
+            ingest: IngestFamilies::register(&registry)?,
             closes,
+            registry,
         })
     }
 
@@ -287,6 +199,108 @@ impl Metrics {
             .iter()
             .map(|reason| self.closes.with_label_values(&[endpoint, reason.label()]))
             .collect()
+    }
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+impl FloorFamilies {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauges = |name: &str, help: &str| -> prometheus::Result<IntGaugeVec> {
+            register(
+                registry,
+                IntGaugeVec::new(Opts::new(name, help), &["floor"])?,
+            )
+        };
+        Ok(Self {
+            connections: gauges("tickwire_floor_connections", "Subscribers' connections, by floor.")?,
+            subscriptions: gauges("tickwire_subscriptions", "Live subscriptions to single symbols, by floor.")?,
+            ticks: counters(registry,
+                "tickwire_ticks_out_total",
+                "Ticks by what became of them for one subscriber: delivered, dropped (told as gap), conflated (told as skipped), replayed, snapshot.",
+                &["floor", "outcome"],
+            )?,
+            gaps: counters(registry, "tickwire_gaps_total", "Gap messages fanned out, by reason.", &["floor", "reason"])?,
+            overrun_ticks: counters(registry, "tickwire_overrun_ticks_total", "Ticks that a floor itself missed.", &["floor"])?,
+            laps: counters(registry, "tickwire_tape_laps_total", "How often the tape lapped a floor.", &["floor"])?,
+            sends: counters(registry, "tickwire_sends_total", "Writes started.", &["floor"])?,
+            sent_bytes: counters(registry, "tickwire_sent_bytes_total", "Bytes handed to sockets.", &["floor"])?,
+            mailbox: gauges("tickwire_handover_queue", "Letters waiting for a floor (bound: handover_queue_max).")?,
+            joins: gauges("tickwire_replays", "Snapshots, resumes and replays under way or queued.")?,
+            runnable_joins: gauges("tickwire_replays_runnable", "Those that could go on now (bound at once: replays_max).")?,
+            timers: gauges("tickwire_timers", "Entries in the timer heap.")?,
+            queued_bytes: gauges(
+                "tickwire_queued_bytes",
+                "Bytes of own frames and control messages queued (bound: queued_bytes_max each).",
+            )?,
+            queued_ticks: gauges(
+                "tickwire_queued_ticks",
+                "Ticks queued by reference, over all connections.",
+            )?,
+            longest_backlog: gauges(
+                "tickwire_longest_backlog_ticks",
+                "Ticks queued for the connection that is furthest behind (bound: lag_soft_ticks).",
+            )?,
+            ingest_to_send: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "tickwire_ingest_to_send_seconds",
+                        "From a tick's admission to the submission of its sends, per tick and floor.",
+                    )
+                    .buckets(prometheus::exponential_buckets(2e-6, 2.0, 20)?),
+                    &["floor"],
+                )?,
+            )?,
+        })
+    }
+}
+
+impl IngestFamilies {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            register(registry, IntGauge::new(name, help)?)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            register(registry, IntCounter::new(name, help)?)
+        };
+        Ok(Self {
+            publishers: gauge("tickwire_publishers", "Publishers' connections.")?,
+            accepted: counter("tickwire_ticks_accepted_total", "Ticks placed on the tape.")?,
+            duplicates: counter(
+                "tickwire_ticks_duplicate_total",
+                "Copies of ticks placed before.",
+            )?,
+            late: counter(
+                "tickwire_ticks_late_total",
+                "Copies that came after their gap was declared.",
+            )?,
+            gaps: counter(
+                "tickwire_source_gaps_total",
+                "Gaps declared for holes in what sources sent.",
+            )?,
+            refused: counters(
+                registry,
+                "tickwire_ticks_refused_total",
+                "Ticks refused, by code.",
+                &["code"],
+            )?,
+            held: gauge(
+                "tickwire_arbitration_held",
+                "Ticks held behind a hole (bound: arbitration_held_max).",
+            )?,
+            lane_ticks: gauge(
+                "tickwire_lane_ticks",
+                "Ticks waiting in lanes (bound: lane_slots each).",
+            )?,
+        })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    io::Write as _,
     net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use tickwire_proto::{
@@ -11,7 +13,7 @@ use tickwire_proto::{
     upgrade::{Endpoint, Subprotocol},
 };
 
-use super::users::ConnectionSlot;
+use super::{answer::Refusal, limits::retry_after_s, users::ConnectionSlot};
 
 /// A connection that was let in. Whoever takes it sends `response` first, then `welcome`.
 pub struct Admitted {
@@ -37,6 +39,18 @@ pub struct Admitted {
     pub session: u64,
     /// Its place among the connections: drop it when the connection has ended, not before.
     pub slot: ConnectionSlot,
+}
+
+impl Admitted {
+    /// Answers 503 `draining` instead of the 101: the process began to end while the connection
+    /// was on its way.
+    pub fn turn_away(self) {
+        let refusal = Refusal::Draining {
+            retry_after_s: retry_after_s(Duration::ZERO),
+        };
+        // Nothing was written before, so the answer fits; a peer that is gone need not know.
+        let _ = (&self.socket).write(&refusal.to_bytes());
+    }
 }
 
 impl fmt::Debug for Admitted {

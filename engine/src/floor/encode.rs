@@ -131,11 +131,11 @@ pub fn write_tick(
     };
     match format {
         Subprotocol::Json => {
-            frame::write_with(out, Opcode::Text, |out| json::write_tick(out, &tick, marks))
+            frame::write_with(out, Opcode::Text, |out| json::write_tick(out, &tick, marks));
         }
         Subprotocol::Sbe => {
             frame::write_with(out, Opcode::Binary, |out| {
-                sbe::write_tick(out, wire_id.0, &tick, marks)
+                sbe::write_tick(out, wire_id.0, &tick, marks);
             });
         }
     }
@@ -147,7 +147,7 @@ pub fn write_start(out: &mut Vec<u8>, format: Subprotocol, start: &Start, wire_i
         Subprotocol::Json => write_json(out, &Reply::Start(*start)),
         Subprotocol::Sbe => {
             frame::write_with(out, Opcode::Binary, |out| {
-                sbe::write_definition(out, wire_id.0, start)
+                sbe::write_definition(out, wire_id.0, start);
             });
         }
     }
@@ -158,7 +158,7 @@ pub fn write_gap(out: &mut Vec<u8>, format: Subprotocol, gap: &Gap, wire_id: Wir
     match format {
         Subprotocol::Json => write_json(out, &Reply::Gap(*gap)),
         Subprotocol::Sbe => frame::write_with(out, Opcode::Binary, |out| {
-            sbe::write_gap(out, wire_id.0, gap)
+            sbe::write_gap(out, wire_id.0, gap);
         }),
     }
 }
@@ -175,7 +175,7 @@ pub fn write_feed(
         Subprotocol::Json => write_json(out, &Reply::Feed { symbol, state }),
         Subprotocol::Sbe => {
             frame::write_with(out, Opcode::Binary, |out| {
-                sbe::write_feed(out, wire_id.0, state)
+                sbe::write_feed(out, wire_id.0, state);
             });
         }
     }
@@ -186,7 +186,7 @@ pub fn write_cursor(out: &mut Vec<u8>, format: Subprotocol, cursor: &Cursor) {
     match format {
         Subprotocol::Json => write_json(out, &Reply::Cursor(*cursor)),
         Subprotocol::Sbe => {
-            frame::write_with(out, Opcode::Binary, |out| sbe::write_cursor(out, cursor))
+            frame::write_with(out, Opcode::Binary, |out| sbe::write_cursor(out, cursor));
         }
     }
 }
@@ -201,7 +201,7 @@ pub fn write_heartbeat(out: &mut Vec<u8>, format: Subprotocol, now_ns: u64) {
             },
         ),
         Subprotocol::Sbe => {
-            frame::write_with(out, Opcode::Binary, |out| sbe::write_heartbeat(out, now_ns))
+            frame::write_with(out, Opcode::Binary, |out| sbe::write_heartbeat(out, now_ns));
         }
     }
 }

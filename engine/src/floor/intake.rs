@@ -52,6 +52,7 @@ impl Floor {
         let session = admitted.session;
         if self.draining {
             self.desk.load.fetch_sub(1, Ordering::Relaxed);
+            admitted.turn_away();
             return;
         }
         if let Err(error) = self.add_connection(admitted) {

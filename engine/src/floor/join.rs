@@ -96,7 +96,7 @@ pub enum Stage {
     /// Looking for the oldest record wanted, back from the newest.
     Seek(Box<Seek>),
     /// Handing out a symbol's records, oldest first, both channels merged.
-    Emit([Option<Record>; 2]),
+    Emit(Box<[Option<Record>; 2]>),
     /// Following the tape from here.
     Follow(Position),
 }
@@ -292,11 +292,11 @@ impl Join {
         }
         let held = [None; 2];
         self.accounts.insert(symbol, Walked { account, held });
-        self.stage = Stage::Emit(found.map(|found| found.first));
+        self.stage = Stage::Emit(Box::new(found.map(|found| found.first)));
         Progress::More
     }
 
-    fn emit(&mut self, mut next: [Option<Record>; 2], walk: &mut Walk<'_>) -> Progress {
+    fn emit(&mut self, mut next: Box<[Option<Record>; 2]>, walk: &mut Walk<'_>) -> Progress {
         for _ in 0..RECORDS_PER_STEP {
             let earliest = next
                 .iter()

@@ -84,10 +84,9 @@ impl Floor {
             return;
         };
         self.metrics.subscriptions.dec();
-        if let Some(moved) = self.rows.leave(symbol, at) {
-            if let Some(moved) = self.connections.get_mut(moved as usize) {
-                moved.members.insert(symbol, at);
-            }
+        let moved = self.rows.leave(symbol, at);
+        if let Some(moved) = moved.and_then(|index| self.connections.get_mut(index as usize)) {
+            moved.members.insert(symbol, at);
         }
     }
 

@@ -369,13 +369,14 @@ impl Outbox {
             return None;
         }
         let ticks = self.entries.len() as u64;
-        if let Some(bytes) = &shared.bytes {
-            if shared.format == assembly.format && self.entries.iter().eq(shared.entries.iter()) {
-                let bytes = Rc::clone(bytes);
-                self.entries.clear();
-                self.ticks = 0;
-                return Some((bytes, Assembled { ticks, lost: 0 }));
-            }
+        if let Some(bytes) = &shared.bytes
+            && shared.format == assembly.format
+            && self.entries.iter().eq(shared.entries.iter())
+        {
+            let bytes = Rc::clone(bytes);
+            self.entries.clear();
+            self.ticks = 0;
+            return Some((bytes, Assembled { ticks, lost: 0 }));
         }
         shared.bytes = None;
         shared.format = assembly.format;

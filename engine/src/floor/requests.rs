@@ -340,12 +340,12 @@ impl Floor {
         if !connection.selections.has_patterns() {
             self.pattern_followers.retain(|own| *own != index);
         }
-        if let Selector::Symbol(symbol) = selector {
-            if let Some(waiting) = self.pending.get_mut(symbol) {
-                waiting.retain(|own| *own != index);
-                if waiting.is_empty() {
-                    self.pending.remove(symbol);
-                }
+        if let Selector::Symbol(symbol) = selector
+            && let Some(waiting) = self.pending.get_mut(symbol)
+        {
+            waiting.retain(|own| *own != index);
+            if waiting.is_empty() {
+                self.pending.remove(symbol);
             }
         }
         known
@@ -550,7 +550,7 @@ impl Floor {
                     "the token names another sub",
                 );
             }
-            Err(error) => return self.refuse_token(index, id, &error),
+            Err(error) => return self.refuse_token(index, id, error),
         };
         connection.liveness.token(now, grant.exp, &config);
         let token_exp = grant.exp;
@@ -579,7 +579,7 @@ impl Floor {
         }
     }
 
-    fn refuse_token(&mut self, index: u32, id: Option<u32>, error: &TokenError) {
+    fn refuse_token(&mut self, index: u32, id: Option<u32>, error: TokenError) {
         self.refuse_with(index, id, ErrorCode::BadToken, &error.to_string());
     }
 
@@ -600,7 +600,7 @@ impl Floor {
                     lost.push(selector);
                 }
                 (Allowed::Narrowed(to), Selector::Pattern(pattern)) => {
-                    narrowed.push(Narrowed { pattern, to })
+                    narrowed.push(Narrowed { pattern, to });
                 }
                 _ => {}
             }

@@ -90,7 +90,7 @@ pub struct Row {
 pub struct Rows {
     tape: Arc<Tape>,
     floor: u32,
-    rows: Vec<Row>,
+    table: Vec<Row>,
     ids: FxHashMap<Symbol, SymbolId>,
     next_wire_id: u32,
 }
@@ -101,7 +101,7 @@ impl Rows {
         Self {
             tape,
             floor,
-            rows: Vec::new(),
+            table: Vec::new(),
             ids: FxHashMap::default(),
             next_wire_id: 0,
         }
@@ -109,13 +109,13 @@ impl Rows {
 
     /// Takes in the symbols that ingest has added, one at a time.
     pub fn next_newborn(&mut self) -> Option<(SymbolId, Symbol)> {
-        let id = SymbolId(self.rows.len() as u32);
+        let id = SymbolId(self.table.len() as u32);
         if id.0 >= self.tape.symbols() {
             return None;
         }
         let name = self.tape.name(id);
         self.ids.insert(name, id);
-        self.rows.push(Row {
+        self.table.push(Row {
             name,
             account: Account::default(),
             subscribers: Vec::new(),
@@ -131,22 +131,22 @@ impl Rows {
 
     /// How many symbols are known.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.table.len()
     }
 
     /// The name of a symbol.
     pub fn name(&self, id: SymbolId) -> Symbol {
-        self.rows[id.0 as usize].name
+        self.table[id.0 as usize].name
     }
 
     /// The row of a symbol.
     pub fn row(&mut self, id: SymbolId) -> &mut Row {
-        &mut self.rows[id.0 as usize]
+        &mut self.table[id.0 as usize]
     }
 
     /// The ids and names of every symbol.
     pub fn iter(&self) -> impl Iterator<Item = (SymbolId, &Symbol)> {
-        self.rows
+        self.table
             .iter()
             .enumerate()
             .map(|(index, row)| (SymbolId(index as u32), &row.name))
@@ -154,7 +154,7 @@ impl Rows {
 
     /// The id by which SBE names the symbol in `epoch`, drawn when it is first asked for.
     pub fn wire_id(&mut self, id: SymbolId, epoch: u64) -> WireId {
-        let row = &mut self.rows[id.0 as usize];
+        let row = &mut self.table[id.0 as usize];
         if let Some((_, wire_id)) = row.wire_ids.iter().rev().find(|(own, _)| *own == epoch) {
             return *wire_id;
         }
@@ -177,7 +177,7 @@ impl Rows {
     /// The first one makes the symbol of interest to this floor.
     pub fn join(&mut self, id: SymbolId, subscriber: Subscriber, position: Position) -> u32 {
         self.account_at(id, position);
-        let row = &mut self.rows[id.0 as usize];
+        let row = &mut self.table[id.0 as usize];
         if row.subscribers.is_empty() {
             self.tape.add_interest(id, self.floor);
         }
@@ -187,7 +187,7 @@ impl Rows {
 
     /// Removes the subscriber at `index`; returns the connection that moved into its place.
     pub fn leave(&mut self, id: SymbolId, index: u32) -> Option<u32> {
-        let row = &mut self.rows[id.0 as usize];
+        let row = &mut self.table[id.0 as usize];
         row.subscribers.swap_remove(index as usize);
         if row.subscribers.is_empty() {
             row.subscribers.shrink_to_fit();
@@ -201,7 +201,7 @@ impl Rows {
     /// The account of a symbol at `position`, which is where this floor stands.
     pub fn account_at(&mut self, id: SymbolId, position: Position) -> Account {
         let tape = Arc::clone(&self.tape);
-        let row = &mut self.rows[id.0 as usize];
+        let row = &mut self.table[id.0 as usize];
         if row.subscribers.is_empty() {
             // Nobody was listening, so nobody kept the account. A floor that stands where the
             // tape no longer reaches starts from nothing: the first tick brings a `start`.

@@ -127,9 +127,9 @@ impl Seek {
 
     fn hop_channel(&mut self, tape: &Tape, channel: Channel) -> Option<Found> {
         let Some(record) = self.at else {
-            let newest = match tape.newest_before(self.symbol, channel, self.mark) {
-                Ok(Some(newest)) => newest,
-                Ok(None) | Err(_) => return Some(Found::default()),
+            let newest = tape.newest_before(self.symbol, channel, self.mark);
+            let Ok(Some(newest)) = newest else {
+                return Some(Found::default());
             };
             if !self.lacks(&newest, channel) {
                 return Some(self.has_everything(&newest));

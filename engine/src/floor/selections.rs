@@ -114,7 +114,7 @@ mod tests {
             selections.insert(Selector::parse(text).unwrap(), options(index as u32));
         }
         let all = Entitlement::all();
-        let mut governed = |text: &str| {
+        let governed = |text: &str| {
             selections
                 .governing(&Symbol::parse(text).unwrap(), &all)
                 .unwrap()

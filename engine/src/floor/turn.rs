@@ -125,9 +125,9 @@ async fn bounce(laps: Rc<Laps>) {
     poll_fn(|cx| {
         *laps.bounce.borrow_mut() = Some(cx.waker().clone());
         laps.wake_turn();
-        Poll::Pending
+        Poll::<()>::Pending
     })
-    .await
+    .await;
 }
 
 async fn hear(listener: Listener, laps: Rc<Laps>) {

@@ -196,6 +196,7 @@ impl Shared {
 
     fn take_over(self: &Rc<Self>, admitted: Admitted) {
         if *self.draining.borrow() {
+            admitted.turn_away();
             return;
         }
         let source = self.new_source();

@@ -167,7 +167,7 @@ fn any_cursor_resumes_with_exactly_the_rest() {
             ledger.take(&message);
             match message["type"].as_str() {
                 Some("cursor") => {
-                    cursors.push((ledger.last("PA", "trade"), message["cursor"].clone()))
+                    cursors.push((ledger.last("PA", "trade"), message["cursor"].clone()));
                 }
                 Some("trade") => break,
                 _ => {}

@@ -35,7 +35,10 @@ fn the_ack_names_symbols_patterns_pending_narrowed_and_rejected() {
     assert_eq!(ack["symbols"], json!(["BTC-USD", "AAPL"]), "{ack}");
     assert_eq!(ack["patterns"], json!(["*", "BTC-E*"]));
     assert_eq!(ack["pending"], json!(["AAPL"]));
-    assert_eq!(ack["narrowed"].as_object().map(|map| map.len()), Some(1));
+    assert_eq!(
+        ack["narrowed"].as_object().map(serde_json::Map::len),
+        Some(1)
+    );
     let narrowed = ack["narrowed"]["*"].as_array().expect("a list");
     assert_eq!(narrowed.len(), 2, "{ack}");
     let mut rejected: Vec<_> = ack["rejected"]
