@@ -12,23 +12,26 @@ use tickwire_engine::{Engine, door::auth::sign_hs256};
 use tickwire_proto::claims::{Audience, Claims};
 
 use crate::{
-    harness::{Client, TestEngine, eventually, http_raw, now_s, trade},
-    wire::upgrade_head,
+    harness::{Client, TestEngine, eventually, now_s, trade},
+    wire::{Wire, upgrade_head},
 };
 
 const BOTH: [&str; 2] = ["/v1/ws", "/v1/publish"];
 
 /// The status and the code that an upgrade with `token` gets; 101 without a code.
 fn verdict(engine: &TestEngine, token: &str) -> (u16, Option<String>) {
-    let fields = format!("Authorization: Bearer {token}\r\n");
-    let head = upgrade_head("/v1/ws", &fields);
-    if Client::open(engine.engine.listen_addr(), "/v1/ws", token, None).is_ok() {
+    let head = upgrade_head("/v1/ws", &format!("Authorization: Bearer {token}\r\n"));
+    let mut wire = Wire::send_first(engine.engine.listen_addr(), head.as_bytes());
+    let answer = wire.answer();
+    assert!(!answer.contains(token), "a token is never echoed");
+    let status = answer.split(' ').nth(1).expect("a status");
+    let status = status.parse().expect("a number");
+    if status == 101 {
         return (101, None);
     }
-    let (status, answer) = http_raw(engine.engine.listen_addr(), head.as_bytes());
-    assert!(!answer.contains(token), "a token is never echoed");
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let body: Value = serde_json::from_str(body).expect("a JSON body");
+    let body = wire.body();
+    assert!(!body.contains(token), "a token is never echoed");
+    let body: Value = serde_json::from_str(&body).expect("a JSON body");
     (status, body["code"].as_str().map(str::to_owned))
 }
 

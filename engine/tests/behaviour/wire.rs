@@ -97,6 +97,12 @@ impl Wire {
         }
     }
 
+    /// Reads what follows the head of a refusal, to the end of the connection.
+    pub fn body(mut self) -> String {
+        while self.fill() {}
+        String::from_utf8(self.buffer).expect("a body is text")
+    }
+
     /// Sends; that the engine has closed meanwhile shows when reading.
     pub fn send(&mut self, bytes: &[u8]) {
         match self.stream.write_all(bytes) {
