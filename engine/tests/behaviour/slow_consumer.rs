@@ -312,6 +312,8 @@ fn a_drain_hands_out_the_latest_of_a_lag_before_it_closes() {
     let mut publisher = engine.publisher();
     publish_in_step(&mut publisher, &mut reader, "A", 1, 1..=1_000);
     let draining = std::thread::spawn(move || engine.engine.drain());
+    // Both get their goodbye in one go; only then the slow one reads on.
+    assert_eq!(reader.client.read_to_close().0, 1001);
     let (code, messages) = slow.client.read_to_close();
     assert_eq!(code, 1001);
     for message in &messages {
