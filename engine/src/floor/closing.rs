@@ -24,6 +24,12 @@ impl Floor {
     /// Sends `goodbye` behind all that is queued, then closes with 1001.
     pub(super) fn say_goodbye(&mut self, index: u32, reconnect_after_ms: u64) {
         self.release_conflated(index, Release::All);
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        // What a lagging client is to get must not come behind the close frame.
+        let format = connection.format;
+        connection.outbox.settle_all(format, &mut self.rows);
         self.queue_cursor(index);
         let reason = CloseReason::Draining;
         let goodbye = Reply::Goodbye {

@@ -30,6 +30,11 @@ impl Conflated {
         }
     }
 
+    /// Counts the interval from now, since a tick has just gone out by another way.
+    pub fn begin_interval(&mut self, now: Millis) {
+        self.sent_at = Some(now);
+    }
+
     /// Takes a tick in; hands it back where it may go out at once.
     ///
     /// A held tick that it replaces is counted in `skipped` of the one that is held now.

@@ -88,14 +88,15 @@ impl Floor {
             Release::All => true,
             Release::Due => conflation.release_at().is_some_and(|at| now >= at),
         };
-        let mut released = 0;
+        let (mut released, mut dropped) = (0, 0);
         for conflation in connection.conflated.values_mut().filter(is_due) {
             for tick in conflation.release(now) {
                 released += 1;
                 self.metrics.conflated_ticks.inc_by(u64::from(tick.skipped));
-                connection.outbox.push_tick(tick, lag_soft_ticks);
+                dropped += connection.outbox.push_tick(tick, lag_soft_ticks);
             }
         }
+        self.metrics.dropped_ticks.inc_by(dropped);
         if released > 0 {
             mark_dirty(&mut self.dirty, connection, index);
         }

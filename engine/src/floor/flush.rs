@@ -36,6 +36,10 @@ impl Floor {
             self.close(index, CloseReason::SlowConsumer);
             return;
         }
+        if connection.outbox.is_empty() {
+            // What was held is gone, with its entitlement: a hold of nothing would never end.
+            connection.held_since = None;
+        }
         if connection.sender.is_busy() || connection.outbox.is_empty() {
             return;
         }
@@ -59,6 +63,7 @@ impl Floor {
         // A tick is some 150 bytes in JSON; near enough for a bound on how much may wait.
         const TICK_BYTES: usize = 160;
         if connection.max_delay_ms == 0 || connection.outbox.is_control_only() {
+            connection.held_since = None;
             return false;
         }
         let bytes = connection.outbox.frame_bytes() + connection.outbox.ticks() * TICK_BYTES;

@@ -226,13 +226,50 @@ impl Join {
         walk.out.bytes.len() >= CHUNK_BYTES
     }
 
-    /// Writes what `conflate` still holds, at the end of the walk.
-    pub fn release(&mut self, walk: &mut Walk<'_>) {
+    /// Ends the walk where the floor stands: writes what `conflate` still holds, and a gap for what
+    /// the tape lost of a symbol behind the last record that the walk met.
+    pub fn end(&mut self, walk: &mut Walk<'_>) {
         for index in 0..self.plan.len() {
             let symbol = self.plan[index].0;
             if let Some(mut walked) = self.accounts.remove(&symbol) {
                 self.release_held(&mut walked, walk);
+                if self.replay_id().is_none() {
+                    self.write_unseen(symbol, &walked.account, walk);
+                }
                 self.accounts.insert(symbol, walked);
+            }
+        }
+    }
+
+    /// A hole shows in the seq of the record behind it. Where the walk was lapped at a symbol's
+    /// last records there is none, and the floor, which took them in time, says what they were.
+    fn write_unseen(&self, symbol: SymbolId, walked: &Account, walk: &mut Walk<'_>) {
+        let reached = walk.rows.account_at(symbol, walk.floor_at);
+        if reached.epoch > walked.epoch {
+            self.write_start(symbol, &reached, walk);
+            return;
+        }
+        for channel in self.channels.iter() {
+            match (walked.last[channel.index()], reached.last[channel.index()]) {
+                (Some(last), Some(to)) if to > last => {
+                    let gap = Missing {
+                        channel,
+                        epoch: walked.epoch,
+                        from: Some(last + 1),
+                        to: Some(to),
+                        reason: GapReason::History,
+                    };
+                    self.write_gap(symbol, &gap, walked.epoch, walk);
+                }
+                (None, Some(to)) => {
+                    let mut opened = Account {
+                        epoch: walked.epoch,
+                        last: [None; 2],
+                    };
+                    opened.last[channel.index()] = Some(to);
+                    self.write_start(symbol, &opened, walk);
+                }
+                _ => {}
             }
         }
     }
@@ -532,3 +569,6 @@ fn oldest_retained(tape: &Tape, lost: &Record) -> Option<Record> {
     }
     (at.position > lost.position).then_some(at)
 }
+
+#[cfg(test)]
+mod tests;

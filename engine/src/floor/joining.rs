@@ -288,7 +288,7 @@ impl Floor {
                 join.step(&mut walk)
             };
             if progress == Progress::Reached {
-                join.release(&mut walk);
+                join.end(&mut walk);
                 done = true;
             }
             self.metrics.replayed_ticks.inc_by(walk.ticks);
@@ -347,7 +347,18 @@ impl Floor {
             if let Some(options) = governed.or_else(queued) {
                 self.end_membership(join.connection, *symbol);
                 self.become_member(join.connection, *symbol, options);
+                self.begin_interval(join.connection, *symbol);
             }
+        }
+    }
+
+    /// The replay's latest tick has just gone out: the first live one waits its interval.
+    fn begin_interval(&mut self, index: u32, symbol: SymbolId) {
+        let now = self.now;
+        if let Some(connection) = self.connections.get_mut(index as usize)
+            && let Some(conflation) = connection.conflated.get_mut(&symbol)
+        {
+            conflation.begin_interval(now);
         }
     }
 

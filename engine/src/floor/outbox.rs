@@ -268,6 +268,16 @@ impl Outbox {
         self.lag = Some(lag);
     }
 
+    /// Ends the conflation of every symbol before the last frame of all.
+    pub fn settle_all(&mut self, format: Subprotocol, rows: &mut Rows) {
+        let Some(lag) = self.lag.take() else { return };
+        let mut latest: Vec<Lagging> = lag.into_values().collect();
+        latest.sort_unstable_by_key(|lagging| lagging.latest.position);
+        for lagging in &latest {
+            self.release(lagging, format, rows);
+        }
+    }
+
     /// Drops what is queued of a symbol that the client is no longer entitled to.
     pub fn forget(&mut self, symbol: SymbolId) {
         if let Some(lag) = &mut self.lag {
@@ -288,15 +298,7 @@ impl Outbox {
         let latest = lagging.latest;
         if let Some(from) = lagging.dropped_from {
             let mut frame = Vec::with_capacity(160);
-            write_lost(
-                &mut frame,
-                format,
-                rows,
-                &latest,
-                from,
-                latest.seq - 1,
-                GapReason::SlowConsumer,
-            );
+            write_lost(&mut frame, format, rows, &latest, from, latest.seq - 1);
             self.push_frame(latest.symbol, frame.into());
         }
         self.entries.push_back(Entry::Tick(latest));
@@ -328,6 +330,7 @@ impl Outbox {
     /// Writes the next send into `out`: control first, then the queue up to the bound.
     pub fn assemble(&mut self, out: &mut Vec<u8>, assembly: &mut Assembly<'_>) -> Assembled {
         let mut assembled = Assembled::default();
+        let mut lost = Lost::default();
         out.append(&mut self.control);
         self.catch_up(assembly);
         while out.len() < assembly.bytes_max {
@@ -336,6 +339,7 @@ impl Outbox {
             };
             match entry {
                 Entry::Frame => {
+                    lost.write_at(out.len(), out, assembly);
                     if let Some(frame) = self.frames.pop_front() {
                         self.frame_bytes -= frame.bytes.len();
                         out.extend_from_slice(&frame.bytes);
@@ -343,10 +347,18 @@ impl Outbox {
                 }
                 Entry::Tick(tick) => {
                     self.ticks -= 1;
-                    write_queued(out, &tick, assembly, &mut assembled);
+                    let begin = out.len();
+                    if write_queued(out, &tick, assembly) {
+                        lost.write_at(begin, out, assembly);
+                        assembled.ticks += 1;
+                    } else {
+                        lost.add(&tick);
+                        assembled.lost += 1 + u64::from(tick.skipped);
+                    }
                 }
             }
         }
+        lost.write_at(out.len(), out, assembly);
         self.shrink();
         assembled
     }
@@ -393,14 +405,8 @@ impl Outbox {
     /// A client whose queue has drained gets the latest of what it missed, and the full stream
     /// from there on.
     fn catch_up(&mut self, assembly: &mut Assembly<'_>) {
-        if !self.entries.is_empty() {
-            return;
-        }
-        let Some(lag) = self.lag.take() else { return };
-        let mut latest: Vec<Lagging> = lag.into_values().collect();
-        latest.sort_unstable_by_key(|lagging| lagging.latest.position);
-        for lagging in &latest {
-            self.release(lagging, assembly.format, assembly.rows);
+        if self.entries.is_empty() {
+            self.settle_all(assembly.format, assembly.rows);
         }
     }
 
@@ -455,12 +461,39 @@ fn note(lag: &mut FxHashMap<(SymbolId, Channel), Lagging>, tick: Queued) -> u64 
     }
 }
 
-fn write_queued(
-    out: &mut Vec<u8>,
-    tick: &Queued,
-    assembly: &mut Assembly<'_>,
-    assembled: &mut Assembled,
-) {
+/// Ticks that the tape no longer held when their turn came: one run for each symbol and channel,
+/// since nothing of them lies in between.
+#[derive(Default)]
+struct Lost(FxHashMap<(SymbolId, Channel), (u64, Queued)>);
+
+impl Lost {
+    fn add(&mut self, tick: &Queued) {
+        let first = tick.seq - u64::from(tick.skipped);
+        let (_, last) = self
+            .0
+            .entry((tick.symbol, tick.channel))
+            .or_insert((first, *tick));
+        *last = *tick;
+    }
+
+    /// Writes the gaps into `out` at `begin`, before what has been written since.
+    fn write_at(&mut self, begin: usize, out: &mut Vec<u8>, assembly: &mut Assembly<'_>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut behind = out.split_off(begin);
+        let mut runs: Vec<_> = self.0.drain().map(|(_, run)| run).collect();
+        runs.sort_unstable_by_key(|(_, last)| last.position);
+        for (first, last) in runs {
+            write_lost(out, assembly.format, assembly.rows, &last, first, last.seq);
+        }
+        out.append(&mut behind);
+    }
+}
+
+/// Writes a tick; false where the tape was lapped before this client took it, who stood in the way
+/// of nobody else.
+fn write_queued(out: &mut Vec<u8>, tick: &Queued, assembly: &mut Assembly<'_>) -> bool {
     let format = assembly.format;
     let symbol = assembly.rows.name(tick.symbol);
     let written = if tick.skipped == 0 {
@@ -482,24 +515,10 @@ fn write_queued(
             .read(tick.position)
             .map(|record| encode::write_tick(out, format, &record, &symbol, wire_id, &marks))
     };
-    if written.is_ok() {
-        assembled.ticks += 1;
-        return;
-    }
-    // The tape was lapped before this client took the tick: it stood in the way of nobody else.
-    let first = tick.seq - u64::from(tick.skipped);
-    write_lost(
-        out,
-        format,
-        assembly.rows,
-        tick,
-        first,
-        tick.seq,
-        GapReason::SlowConsumer,
-    );
-    assembled.lost += 1 + u64::from(tick.skipped);
+    written.is_ok()
 }
 
+/// Writes the gap of a slow client, which ends before or with `tick`.
 fn write_lost(
     out: &mut Vec<u8>,
     format: Subprotocol,
@@ -507,7 +526,6 @@ fn write_lost(
     tick: &Queued,
     from: u64,
     to: u64,
-    reason: GapReason,
 ) {
     let gap = Gap {
         symbol: rows.name(tick.symbol),
@@ -515,7 +533,7 @@ fn write_lost(
         epoch: tick.epoch,
         from: Some(from),
         to: Some(to),
-        reason,
+        reason: GapReason::SlowConsumer,
         replay: None,
     };
     let wire_id = rows.wire_id(tick.symbol, tick.epoch);

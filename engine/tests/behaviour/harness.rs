@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tickwire_engine::{Engine, config::Config, door::auth::sign_hs256, threads::Driver};
 use tickwire_proto::claims::Claims;
 use tungstenite::{Message, WebSocket, client::IntoClientRequest, http::HeaderValue};
@@ -77,6 +78,14 @@ impl TestEngine {
         self.connect("/v1/ws", &self.token(), None)
     }
 
+    /// A subscriber whose socket holds only a few ticks, and which has read its `welcome`.
+    pub fn narrow_subscriber(&self) -> Client {
+        let address = self.engine.listen_addr();
+        let mut client = Client::open_narrow(address, "/v1/ws", &self.token());
+        assert_eq!(client.next()["type"], "welcome");
+        client
+    }
+
     /// A publisher that has read its `welcome`.
     pub fn publisher(&self) -> Client {
         self.connect("/v1/publish", &self.token(), None)
@@ -140,6 +149,25 @@ impl Client {
         subprotocol: Option<&str>,
     ) -> Result<Self, Box<tungstenite::Error>> {
         let stream = TcpStream::connect(address).map_err(|error| Box::new(error.into()))?;
+        Self::open_on(stream, address, path_and_query, token, subprotocol)
+    }
+
+    /// As [`Client::open`], with room for only a few ticks in its socket.
+    pub fn open_narrow(address: SocketAddr, path_and_query: &str, token: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a socket option");
+        socket.connect(&address.into()).expect("a connection");
+        Self::open_on(socket.into(), address, path_and_query, token, None)
+            .expect("the upgrade succeeds")
+    }
+
+    fn open_on(
+        stream: TcpStream,
+        address: SocketAddr,
+        path_and_query: &str,
+        token: &str,
+        subprotocol: Option<&str>,
+    ) -> Result<Self, Box<tungstenite::Error>> {
         stream.set_nodelay(true).expect("a socket option");
         stream
             .set_read_timeout(Some(PATIENCE))
@@ -185,7 +213,9 @@ impl Client {
 
     /// The next message that is neither a heartbeat nor a cursor.
     pub fn next_event(&mut self) -> Value {
+        let until = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < until, "nothing but heartbeats and cursors");
             let message = self.next();
             if message["type"] != "heartbeat" && message["type"] != "cursor" {
                 return message;
@@ -195,7 +225,9 @@ impl Client {
 
     /// Skips to the next message of `kind`.
     pub fn next_of(&mut self, kind: &str) -> Value {
+        let until = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < until, "no {kind} came");
             let message = self.next();
             if message["type"] == kind {
                 return message;
@@ -285,6 +317,11 @@ pub fn trade(symbol: &str, price: &str) -> Value {
 /// A trade numbered by its source.
 pub fn numbered(symbol: &str, epoch: u64, seq: u64) -> Value {
     json!({"type": "trade", "symbol": symbol, "epoch": epoch, "seq": seq, "price": seq.to_string(), "size": "1"})
+}
+
+/// A quote numbered by its source.
+pub fn quote(symbol: &str, epoch: u64, seq: u64) -> Value {
+    json!({"type": "quote", "symbol": symbol, "epoch": epoch, "seq": seq, "bid": "1", "bid_size": "2", "ask": "3", "ask_size": "4"})
 }
 
 /// Sends a raw request and returns the status and the whole answer.

@@ -82,6 +82,13 @@ impl Ledger {
             .map_or(0, |account| account.last)
     }
 
+    /// The epoch of an account; 0 before its `start`.
+    pub fn epoch(&self, symbol: &str, channel: &str) -> u64 {
+        self.accounts
+            .get(&(symbol.to_owned(), channel.to_owned()))
+            .map_or(0, |account| account.epoch)
+    }
+
     /// `last` − `start` over all accounts that are open.
     pub fn covered(&self) -> u64 {
         self.accounts
