@@ -259,6 +259,9 @@ impl Floor {
         let mut piece = Piece::default();
         if join.visited == 0 && matches!(join.stage, Stage::Visit) {
             join.mark = self.at;
+            if let Purpose::Replay { named, .. } = &join.purpose {
+                join.plan = self.plan_entitled(join.connection, named);
+            }
         }
         let mut done = false;
         while piece.bytes.len() < 16 * 1024 && !done {
