@@ -151,6 +151,11 @@ impl Floor {
             connection.joins.front().copied()
         };
         let joined_all = join.replay_id().is_none() && next.is_none();
+        if joined_all {
+            // The next cursor is news even where its position is that of the last: only now does
+            // it hold for what was joined.
+            connection.cursor = None;
+        }
         if let Some(next) = next {
             self.runnable.push_back(next);
         }
