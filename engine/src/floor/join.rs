@@ -56,6 +56,9 @@ pub enum Purpose {
     Replay {
         /// The request's id.
         id: u32,
+        /// What it names. Its plan is laid when it begins, since it may have to queue, and covers
+        /// what is born until then.
+        named: Vec<Selector>,
         /// From where.
         since: Since,
     },

@@ -151,6 +151,11 @@ impl Floor {
             connection.joins.front().copied()
         };
         let joined_all = join.replay_id().is_none() && next.is_none();
+        if joined_all {
+            // The next cursor is news even where its position is that of the last: only now does
+            // it hold for what was joined.
+            connection.cursor = None;
+        }
         if let Some(next) = next {
             self.runnable.push_back(next);
         }
@@ -259,6 +264,9 @@ impl Floor {
         let mut piece = Piece::default();
         if join.visited == 0 && matches!(join.stage, Stage::Visit) {
             join.mark = self.at;
+            if let Purpose::Replay { named, .. } = &join.purpose {
+                join.plan = self.plan_entitled(join.connection, named);
+            }
         }
         let mut done = false;
         while piece.bytes.len() < 16 * 1024 && !done {

@@ -230,8 +230,11 @@ impl Floor {
                 body: AckBody::Replay(accepted),
             }),
         );
-        let plan = self.plan_entitled(index, &taken);
-        let purpose = Purpose::Replay { id, since };
+        let purpose = Purpose::Replay {
+            id,
+            named: taken,
+            since,
+        };
         let mode = tickwire_proto::request::Mode::Stream;
         self.add_join(Join::new(
             index,
@@ -241,7 +244,7 @@ impl Floor {
             channels,
             mode,
             0,
-            plan,
+            Vec::new(),
             self.at,
         ));
     }
@@ -376,7 +379,11 @@ impl Floor {
     }
 
     /// The known symbols that `taken` names and the token allows, each once.
-    fn plan_entitled(&self, index: u32, taken: &[Selector]) -> Vec<(SymbolId, Selector)> {
+    pub(super) fn plan_entitled(
+        &self,
+        index: u32,
+        taken: &[Selector],
+    ) -> Vec<(SymbolId, Selector)> {
         let connection = &self.connections[index as usize];
         let mut plan = Vec::new();
         let mut planned = FxHashSet::default();

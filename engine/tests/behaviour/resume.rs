@@ -15,7 +15,7 @@ use crate::{
     ledger::Ledger,
 };
 
-fn run(symbol: &str, epoch: u64, seqs: std::ops::RangeInclusive<u64>) -> Value {
+pub fn run(symbol: &str, epoch: u64, seqs: std::ops::RangeInclusive<u64>) -> Value {
     seqs.map(|seq| numbered(symbol, epoch, seq)).collect()
 }
 
@@ -24,7 +24,7 @@ fn cursor_of(client: &mut Client) -> Value {
 }
 
 /// What comes up to and with `replayed`.
-fn to_replayed(client: &mut Client) -> Vec<Value> {
+pub fn to_replayed(client: &mut Client) -> Vec<Value> {
     let mut messages = Vec::new();
     loop {
         let message = client.next_event();
@@ -36,7 +36,7 @@ fn to_replayed(client: &mut Client) -> Vec<Value> {
     }
 }
 
-fn seqs(messages: &[Value]) -> Vec<u64> {
+pub fn seqs(messages: &[Value]) -> Vec<u64> {
     messages
         .iter()
         .filter(|message| message["type"] == "trade")

@@ -1,0 +1,89 @@
+//! Connections that come and go leave nothing behind.
+
+use serde_json::json;
+
+use crate::{
+    harness::{eventually, http_get, trade},
+    process::Serve,
+    resume::run,
+};
+
+const CONNECTIONS: usize = 300;
+const ROUNDS: usize = 3;
+
+/// The sum of a gauge over its labels.
+fn gauge(serve: &Serve, name: &str) -> f64 {
+    http_get(serve.admin, "/metrics")
+        .lines()
+        .filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
+        })
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+fn open_files(serve: &Serve) -> usize {
+    let path = format!("/proc/{}/fd", serve.process.id());
+    std::fs::read_dir(path).expect("a process").count()
+}
+
+/// Connections that subscribe to a pattern, some with a `since` or a replay, and end in three ways.
+fn round(serve: &Serve, connections: usize) {
+    let mut clients: Vec<_> = (0..connections)
+        .map(|_| serve.connect("/v1/ws", None))
+        .collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        let since = json!({"A1": {"epoch": 1, "trade": 0}});
+        match index % 3 {
+            0 => client.send(&json!({"op": "subscribe", "symbols": ["A*", "PENDING"]})),
+            1 => client.send(&json!({"op": "subscribe", "symbols": ["A*"], "since": since})),
+            _ => {
+                client.send(&json!({"op": "subscribe", "symbols": ["A*"], "mode": "conflate"}));
+                client.send(&json!({"op": "replay", "id": 1, "symbols": ["A*"], "since": since}));
+            }
+        }
+    }
+    for (index, mut client) in clients.into_iter().enumerate() {
+        match index % 4 {
+            0 => assert_eq!(client.next_of("ack")["op"], "subscribe"),
+            1 => {
+                client.socket.close(None).expect("a close frame");
+                while client.socket.read().is_ok() {}
+            }
+            2 => {
+                client.next_of("trade");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn connections_that_come_and_go_leave_no_count_and_no_file_behind() {
+    let serve = Serve::with(&["--set=heartbeat_ms=500"]);
+    let mut publisher = serve.connect("/v1/publish", None);
+    for symbol in 0..20 {
+        publisher.send(&run(&format!("A{symbol}"), 1, 1..=100));
+    }
+    publisher.publish(&trade("B", "1"));
+    drop(publisher);
+    let gauges = [
+        "tickwire_floor_connections",
+        "tickwire_connections",
+        "tickwire_subscriptions",
+        "tickwire_replays",
+        "tickwire_timers",
+    ];
+    let is_empty = || gauges.iter().all(|name| gauge(&serve, name) == 0.0);
+    // What the engine opens with its first connection stays.
+    round(&serve, 1);
+    eventually("nothing is left of the first", is_empty);
+    let files = open_files(&serve);
+    for _ in 0..ROUNDS {
+        round(&serve, CONNECTIONS);
+        eventually("nothing is left of a round", is_empty);
+        // The scrape's own connection may still be open.
+        eventually("the files are closed", || open_files(&serve) <= files);
+    }
+}
