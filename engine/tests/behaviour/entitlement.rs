@@ -71,7 +71,9 @@ fn nothing_of_a_lost_symbol_that_was_queued_follows_the_ack() {
         numbered("B", 1, MANY + 1)
     ]));
     let mut ledger = Ledger::default();
-    before.iter().for_each(|message| ledger.take(message));
+    for message in &before {
+        ledger.take(message);
+    }
     while ledger.last("B", "trade") <= MANY {
         let message = client.next_event();
         assert_ne!(message["symbol"], "A", "{message}");

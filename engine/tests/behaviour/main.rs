@@ -3,6 +3,8 @@
 //! With `TICKWIRE_TEST_DENY_URING=1` every engine is started under a seccomp filter that denies
 //! io_uring, so that the same tests hold for the epoll fallback.
 
+#![allow(clippy::float_cmp, reason = "counters and gauges are whole numbers")]
+
 mod arbitration;
 mod bad_input;
 mod binary;
