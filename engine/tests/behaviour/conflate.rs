@@ -91,7 +91,9 @@ fn a_new_epoch_and_the_end_of_a_subscription_send_what_is_held_first() {
     let mut ledger = Ledger::default();
     // Six ticks, of which a minute would let one pass: the epoch lets go of the old one's.
     let told: Vec<_> = (0..6).map(|_| client.next_event()).collect();
-    told.iter().for_each(|message| ledger.take(message));
+    for message in &told {
+        ledger.take(message);
+    }
     let shapes: Vec<_> = told.iter().map(shape).collect();
     assert_eq!(shapes[0], ("start", Some(0), None));
     assert_eq!(shapes[1], ("trade", Some(1), None));
