@@ -46,6 +46,9 @@ fn answers_do_not_wait_for_held_ticks() {
     publisher.publish(&numbered("A", 1, 1));
     client.send(&json!({"op": "ping", "id": 10}));
     assert_eq!(client.next_event()["type"], "pong");
+    let early = client.quiet_for(Duration::from_millis(200));
+    let held = early.iter().all(|message| message["type"] == "cursor");
+    assert!(held, "{early:?}");
     assert_eq!(client.next_event()["type"], "start");
     assert_eq!(client.next_event()["seq"], 1);
 }

@@ -62,7 +62,7 @@ fn who_answers_no_ping_is_closed_with_4408_and_who_does_is_not() {
     assert_eq!(answers.next_of("pong")["id"], 1);
     drop(mute);
     eventually("the close is counted", || {
-        engine.metric("tickwire_closes_total", "no_pong") == 1.0
+        engine.metric("tickwire_closes_total", "no_pong") >= 1.0
     });
 }
 
