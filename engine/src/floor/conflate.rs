@@ -74,9 +74,12 @@ impl Conflated {
         held.into_iter().flatten().map(|held| held.tick)
     }
 
-    /// Releases one channel before a `gap` of it, whose seqs no `skipped` may span.
-    pub fn release_channel(&mut self, channel: Channel) -> Option<Queued> {
-        self.held[channel.index()].take().map(|held| held.tick)
+    /// Releases one channel before a `gap` of it, whose seqs no `skipped` may span; the interval
+    /// begins anew.
+    pub fn release_channel(&mut self, channel: Channel, now: Millis) -> Option<Queued> {
+        let held = self.held[channel.index()].take()?;
+        self.sent_at = Some(now);
+        Some(held.tick)
     }
 
     /// The oldest position that a cursor must not pass.

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use tickwire_proto::{
-    close::CloseReason,
-    frame::{self, Opcode},
-    reply::Reply,
-};
+use tickwire_proto::{close::CloseReason, reply::Reply};
 
-use super::{Floor, conflate::Conflated, encode, mark_dirty};
+use super::{Floor, conflate::Conflated, encode, mark_dirty, outbox::PING};
 use crate::{clock::wall_ns, peer::liveness::Due};
 
 /// Which of the held ticks go out.
@@ -120,7 +116,7 @@ impl Floor {
                     self.queue_frame(index, frame);
                 }
                 Due::Ping => {
-                    frame::write(&mut connection.outbox.control, Opcode::Ping, b"");
+                    connection.outbox.control.extend_from_slice(&PING);
                     mark_dirty(&mut self.dirty, connection, index);
                 }
                 Due::TokenExpiring => {

@@ -106,13 +106,18 @@ impl Floor {
 
     fn send_control(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
+        connection.liveness.sent(self.now);
         let mut buffer = self.pool.take();
         Rc::make_mut(&mut buffer).append(&mut connection.outbox.control);
         self.start_write(index, buffer);
     }
 
     fn send(&mut self, index: u32) {
+        let now = self.now;
         let connection = &mut self.connections[index as usize];
+        if !connection.outbox.is_ping_only() {
+            connection.liveness.sent(now);
+        }
         let mut assembly = Assembly {
             format: connection.format,
             encoder: &mut self.encoder,
@@ -138,7 +143,6 @@ impl Floor {
     }
 
     fn start_write(&mut self, index: u32, buffer: Rc<Vec<u8>>) {
-        let now = self.now;
         let connection = &mut self.connections[index as usize];
         if buffer.is_empty() {
             self.pool.give_back(buffer);
@@ -146,7 +150,6 @@ impl Floor {
         }
         self.metrics.sends.inc();
         self.metrics.sent_bytes.inc_by(buffer.len() as u64);
-        connection.liveness.sent(now);
         match connection.sender.send(buffer) {
             Some(outcome) => self.written(index, outcome),
             None => self.watch_for_stall(index),

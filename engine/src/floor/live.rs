@@ -12,7 +12,10 @@ use super::{
     Floor, connection::Connection, encode, mark_dirty, outbox::Queued, rows::Account,
     rows::Subscriber,
 };
-use crate::tape::{Event, Position, ReadError, Record, SymbolId};
+use crate::{
+    clock::Millis,
+    tape::{Event, Position, ReadError, Record, SymbolId},
+};
 
 /// A frame of each format, encoded when the first subscriber of that format needs it.
 type Frames = [Option<Rc<[u8]>>; 2];
@@ -151,7 +154,7 @@ impl Floor {
         self.fan_out_frame(
             record.symbol,
             channel.into(),
-            Before::Everything,
+            Channels::BOTH,
             |out, format| {
                 encode::write_start(out, format, &start, wire_id);
             },
@@ -180,7 +183,7 @@ impl Floor {
         self.fan_out_frame(
             record.symbol,
             channel.into(),
-            Before::Channel(channel),
+            channel.into(),
             |out, format| {
                 encode::write_gap(out, format, &gap, wire_id);
             },
@@ -199,17 +202,17 @@ impl Floor {
             return;
         }
         let wire_id = self.rows.wire_id(symbol, epoch);
-        self.fan_out_frame(symbol, opened, Before::Nothing, |out, format| {
+        self.fan_out_frame(symbol, opened, Channels::BOTH, |out, format| {
             encode::write_feed(out, format, name, state, wire_id);
         });
     }
 
-    /// Queues one frame for every subscriber with any of `channels`.
+    /// Queues one frame for every subscriber with any of `channels`, behind what is held of `held`.
     fn fan_out_frame(
         &mut self,
         symbol: SymbolId,
         channels: Channels,
-        before: Before,
+        held: Channels,
         write: impl Fn(&mut Vec<u8>, Subprotocol),
     ) {
         let mut frames = Frames::default();
@@ -231,9 +234,15 @@ impl Floor {
             });
             let frame = Rc::clone(frame);
             if subscriber.conflate {
-                release_before(connection, symbol, before, self.config.lag_soft_ticks);
+                release_before(
+                    connection,
+                    symbol,
+                    held,
+                    self.now,
+                    self.config.lag_soft_ticks,
+                );
             }
-            if connection.outbox.is_lagging() && before != Before::Nothing {
+            if connection.outbox.is_lagging() {
                 connection
                     .outbox
                     .settle(symbol, connection.format, &mut self.rows);
@@ -289,33 +298,19 @@ impl Floor {
     }
 }
 
-/// What of a conflated symbol goes out before a frame.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// Held ticks of both channels: a new epoch begins.
-    Everything,
-    /// The channel's held tick: a gap follows it.
-    Channel(Channel),
-    /// The frame may overtake held ticks.
-    Nothing,
-}
-
+/// Sends what is held of `channels` before a frame that may not overtake it.
 fn release_before(
     connection: &mut Connection,
     symbol: SymbolId,
-    before: Before,
+    channels: Channels,
+    now: Millis,
     lag_soft_ticks: usize,
 ) {
     let Some(conflation) = connection.conflated.get_mut(&symbol) else {
         return;
     };
-    let channels = match before {
-        Before::Everything => Channels::BOTH,
-        Before::Channel(channel) => channel.into(),
-        Before::Nothing => Channels::NONE,
-    };
     for channel in channels.iter() {
-        if let Some(tick) = conflation.release_channel(channel) {
+        if let Some(tick) = conflation.release_channel(channel, now) {
             connection.outbox.push_tick(tick, lag_soft_ticks);
         }
     }

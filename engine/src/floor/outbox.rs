@@ -20,6 +20,9 @@ use super::{
 };
 use crate::tape::{Position, SymbolId, Tape};
 
+/// The ping that a silent peer gets (RFC 6455 § 5.5.2), without a payload.
+pub const PING: [u8; 2] = [0x89, 0];
+
 /// A tick on its way, by reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queued {
@@ -235,6 +238,11 @@ impl Outbox {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.entries.is_empty() && self.lag.is_none()
+    }
+
+    /// Whether nothing is queued but a ping, which browsers do not see.
+    pub fn is_ping_only(&self) -> bool {
+        self.is_control_only() && self.control == PING
     }
 
     /// Whether only messages that may not wait are queued.
