@@ -607,7 +607,7 @@ impl Floor {
                     lost.push(selector);
                 }
                 (Allowed::Narrowed(to), Selector::Pattern(pattern)) => {
-                    narrowed.push(Narrowed { pattern, to })
+                    narrowed.push(Narrowed { pattern, to });
                 }
                 _ => {}
             }

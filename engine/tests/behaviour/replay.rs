@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Client, TestEngine, eventually, numbered},
+    harness::{Client, TestEngine, eventually, numbered, whole},
     ledger::Ledger,
     resume::run,
 };
@@ -206,8 +206,8 @@ fn a_large_replay_is_pulled_as_the_socket_drains_and_live_ticks_go_on() {
     client.subscribe(json!({"symbols": ["L"]}));
     client.send(&replay(9, &["A"]));
     eventually("the replay waits for the socket", || {
-        engine.metric("tickwire_replays", "") == 1.0
-            && engine.metric("tickwire_replays_runnable", "") == 0.0
+        whole(engine.metric("tickwire_replays", "")) == 1
+            && whole(engine.metric("tickwire_replays_runnable", "")) == 0
     });
     let pulled = engine.metric("tickwire_ticks_out_total", "replayed");
     assert!(
@@ -250,7 +250,7 @@ fn a_queued_replay_is_complete_up_to_its_cursor_with_symbols_born_meanwhile() {
     client.send(&replay(1, &["A"]));
     client.send(&json!({"op": "replay", "id": 2, "symbols": ["N*"], "since": {"cursor": cursor}}));
     eventually("both are under way", || {
-        engine.metric("tickwire_replays", "") == 2.0
+        whole(engine.metric("tickwire_replays", "")) == 2
     });
     publisher.publish(&run("N1", 1, 1..=5));
     let mut ledger = Ledger::default();
