@@ -46,6 +46,8 @@ fn replays_beyond_what_may_queue_and_ids_in_progress_are_refused() {
     let engine = TestEngine::with(|config| {
         config.replays_per_connection = 2;
         config.replays_queued_max = 2;
+        // Time enough in one turn for every replay that may run.
+        config.replay_us_per_turn = 100_000;
     });
     publish_run(&mut engine.publisher(), "A", 3_000);
     let mut client = engine.subscriber();
@@ -139,6 +141,16 @@ fn a_replay_needs_entitlement_only_and_leaves_subscriptions_alone() {
     }
     assert_eq!(ledger.delivered, 10);
     assert_eq!(list(&mut client), before);
+    let wide = json!({"op": "replay", "id": 10, "symbols": ["*"], "since": {"A": {"epoch": 1}}});
+    client.send(&wide);
+    assert_eq!(client.next_event()["narrowed"], json!({"*": ["A", "B"]}));
+    loop {
+        let message = client.next_event();
+        if message["type"] == "replayed" {
+            break;
+        }
+        assert_ne!(message["symbol"], "C");
+    }
     // The account goes on where it was, and B is not part of it.
     publisher.publish(&json!([numbered("B", 1, 6), numbered("A", 1, 6)]));
     let live = client.next_event();
