@@ -12,14 +12,14 @@ const CONNECTIONS: usize = 300;
 const ROUNDS: usize = 3;
 
 /// The sum of a gauge over its labels.
-fn gauge(serve: &Serve, name: &str) -> f64 {
+fn gauge(serve: &Serve, name: &str) -> u64 {
     http_get(serve.admin, "/metrics")
         .lines()
         .filter(|line| {
             line.strip_prefix(name)
                 .is_some_and(|rest| rest.starts_with([' ', '{']))
         })
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()
 }
 
@@ -75,7 +75,7 @@ fn connections_that_come_and_go_leave_no_count_and_no_file_behind() {
         "tickwire_replays",
         "tickwire_timers",
     ];
-    let is_empty = || gauges.iter().all(|name| gauge(&serve, name) == 0.0);
+    let is_empty = || gauges.iter().all(|name| gauge(&serve, name) == 0);
     // What the engine opens with its first connection stays.
     round(&serve, 1);
     eventually("nothing is left of the first", is_empty);

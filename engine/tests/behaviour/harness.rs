@@ -120,6 +120,11 @@ impl TestEngine {
     }
 }
 
+/// A gauge or counter as what it is, a whole number.
+pub fn whole(value: f64) -> u64 {
+    value as u64
+}
+
 /// Waits until `condition` holds.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;

@@ -10,7 +10,7 @@ use tickwire_engine::config::Idle;
 use tickwire_proto::symbol::Symbol;
 
 use crate::{
-    harness::{Client, TestEngine, numbered},
+    harness::{Client, TestEngine, numbered, whole},
     ledger::Ledger,
 };
 
@@ -61,13 +61,15 @@ fn no_wake_is_lost(idle: Idle, bursts: u64) {
         client.next_of("ack");
     }
     let shared: Vec<_> = (0..FLOORS)
-        .map(|floor| engine.metric("tickwire_floor_connections", &format!("floor=\"{floor}\"")))
+        .map(|floor| {
+            whole(engine.metric("tickwire_floor_connections", &format!("floor=\"{floor}\"")))
+        })
         .collect();
     assert!(
-        shared.iter().all(|&connections| connections >= 1.0),
+        shared.iter().all(|&connections| connections >= 1),
         "{shared:?}"
     );
-    assert_eq!(shared.iter().sum::<f64>(), clients.len() as f64);
+    assert_eq!(shared.iter().sum::<u64>(), clients.len() as u64);
     let mut publisher = engine.publisher();
     for burst in 1..=bursts {
         for symbol in 0..SYMBOLS {

@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Client, TestEngine, numbered},
+    harness::{Client, TestEngine, eventually, numbered},
     ledger::Ledger,
     resume::run,
 };
@@ -105,6 +105,11 @@ fn a_replaced_subscription_starts_where_the_old_account_ended() {
             || (books.ledger.delivered < until && request["interval_ms"] != 60_000)
         {
             books.take(&client.next());
+        }
+        if request["interval_ms"] == 60_000 {
+            // So that something is held when the next request comes.
+            let head = engine.engine.tape().head().0;
+            eventually("ticks flow", || engine.engine.tape().head().0 > head + 40);
         }
     }
     over.store(true, Ordering::Relaxed);

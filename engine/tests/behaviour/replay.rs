@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Client, TestEngine, eventually, numbered},
+    harness::{Client, TestEngine, eventually, numbered, whole},
     ledger::Ledger,
     resume::run,
 };
@@ -46,6 +46,8 @@ fn replays_beyond_what_may_queue_and_ids_in_progress_are_refused() {
     let engine = TestEngine::with(|config| {
         config.replays_per_connection = 2;
         config.replays_queued_max = 2;
+        // Time enough in one turn for every replay that may run.
+        config.replay_us_per_turn = 100_000;
     });
     publish_run(&mut engine.publisher(), "A", 3_000);
     let mut client = engine.subscriber();
@@ -139,6 +141,16 @@ fn a_replay_needs_entitlement_only_and_leaves_subscriptions_alone() {
     }
     assert_eq!(ledger.delivered, 10);
     assert_eq!(list(&mut client), before);
+    let wide = json!({"op": "replay", "id": 10, "symbols": ["*"], "since": {"A": {"epoch": 1}}});
+    client.send(&wide);
+    assert_eq!(client.next_event()["narrowed"], json!({"*": ["A", "B"]}));
+    loop {
+        let message = client.next_event();
+        if message["type"] == "replayed" {
+            break;
+        }
+        assert_ne!(message["symbol"], "C");
+    }
     // The account goes on where it was, and B is not part of it.
     publisher.publish(&json!([numbered("B", 1, 6), numbered("A", 1, 6)]));
     let live = client.next_event();
@@ -206,8 +218,8 @@ fn a_large_replay_is_pulled_as_the_socket_drains_and_live_ticks_go_on() {
     client.subscribe(json!({"symbols": ["L"]}));
     client.send(&replay(9, &["A"]));
     eventually("the replay waits for the socket", || {
-        engine.metric("tickwire_replays", "") == 1.0
-            && engine.metric("tickwire_replays_runnable", "") == 0.0
+        whole(engine.metric("tickwire_replays", "")) == 1
+            && whole(engine.metric("tickwire_replays_runnable", "")) == 0
     });
     let pulled = engine.metric("tickwire_ticks_out_total", "replayed");
     assert!(
@@ -250,7 +262,7 @@ fn a_queued_replay_is_complete_up_to_its_cursor_with_symbols_born_meanwhile() {
     client.send(&replay(1, &["A"]));
     client.send(&json!({"op": "replay", "id": 2, "symbols": ["N*"], "since": {"cursor": cursor}}));
     eventually("both are under way", || {
-        engine.metric("tickwire_replays", "") == 2.0
+        whole(engine.metric("tickwire_replays", "")) == 2
     });
     publisher.publish(&run("N1", 1, 1..=5));
     let mut ledger = Ledger::default();
