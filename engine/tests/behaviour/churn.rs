@@ -61,7 +61,12 @@ fn round(serve: &Serve, connections: usize) {
 
 #[test]
 fn connections_that_come_and_go_leave_no_count_and_no_file_behind() {
-    let serve = Serve::with(&["--set=heartbeat_ms=500"]);
+    // On a busy machine a round takes its time to connect.
+    let serve = Serve::with(&[
+        "--set=heartbeat_ms=500",
+        "--set=first_subscribe_s=600",
+        "--set=ping_idle_s=600",
+    ]);
     let mut publisher = serve.connect("/v1/publish", None);
     for symbol in 0..20 {
         publisher.send(&run(&format!("A{symbol}"), 1, 1..=100));
