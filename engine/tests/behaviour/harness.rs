@@ -275,7 +275,9 @@ impl Client {
     /// Reads to the close frame; returns its code and the messages before it.
     pub fn read_to_close(&mut self) -> (u16, Vec<Value>) {
         let mut messages = Vec::new();
+        let until = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < until, "no close frame came");
             match self.socket.read() {
                 Ok(Message::Text(text)) => {
                     messages.push(serde_json::from_str(&text).expect("JSON"));
