@@ -3,11 +3,11 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tickwire_engine::{
-    Engine, PublishError, Publisher,
+    Engine, PublishError, Publisher, clock,
     config::{Config, validate},
     door::auth::sign_hs256,
     market::{Market, SYMBOLS_MAX},
@@ -188,7 +188,7 @@ fn publish(
             }
             sleep(engine, early.clamp(NAP, LOOK_EVERY))?;
         }
-        tick.ts_ns = Some(now_ns());
+        tick.ts_ns = Some(clock::wall_ns());
         hand_in(publisher, tick, engine, stop)?;
     }
     Ok(())
@@ -216,11 +216,4 @@ fn sleep(engine: &Engine, time: Duration) -> anyhow::Result<()> {
     serve::check_threads(engine)?;
     std::thread::sleep(time);
     Ok(())
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos() as u64
 }

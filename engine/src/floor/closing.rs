@@ -1,9 +1,10 @@
 //! Ends of connections: politely with a close frame, or at once.
 
 use rustix::net::Shutdown;
-use tickwire_proto::{close::CloseReason, frame, reply::Reply};
+use tickwire_proto::{close::CloseReason, frame};
 
 use super::{Floor, connection::Closing, deadlines::Release, encode, mark_dirty};
+use crate::peer::goodbye::goodbye;
 
 /// How long a closing connection may take to accept its last bytes and to close its own side, ms.
 const CLOSE_WITHIN_MS: u64 = 3_000;
@@ -22,7 +23,7 @@ impl Floor {
     }
 
     /// Sends `goodbye` behind all that is queued, then closes with 1001.
-    pub(super) fn say_goodbye(&mut self, index: u32, reconnect_after_ms: u64) {
+    pub(super) fn say_goodbye(&mut self, index: u32) {
         self.release_conflated(index, Release::All);
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
@@ -32,12 +33,8 @@ impl Floor {
         connection.outbox.settle_all(format, &mut self.rows);
         self.queue_cursor(index);
         let reason = CloseReason::Draining;
-        let goodbye = Reply::Goodbye {
-            reason: reason.label().to_owned(),
-            reconnect_after_ms: Some(reconnect_after_ms),
-        };
         let mut last = Vec::new();
-        encode::write_json(&mut last, &goodbye);
+        encode::write_json(&mut last, &goodbye(&self.config));
         frame::write_close(&mut last, reason.code(), reason.text());
         self.queue_frame(index, last);
         self.begin_closing(index, reason);

@@ -3,7 +3,6 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use monoio::net::TcpStream;
-use rand::Rng as _;
 use tickwire_proto::{
     close::CloseReason,
     reply::{Limits, Reply, Welcome},
@@ -25,8 +24,6 @@ use crate::{
 
 /// Reads of one connection in one turn; what is left stays ready.
 const READS_PER_TURN: usize = 4;
-/// The earliest time for clients to come back after a drain, ms.
-const RECONNECT_EARLIEST_MS: u64 = 200;
 
 impl Floor {
     /// Opens at most `handovers_per_turn` letters; returns whether there were any.
@@ -161,7 +158,6 @@ impl Floor {
     fn drain(&mut self) {
         self.draining = true;
         while self.take_live() {}
-        let latest_ms = (self.config.drain_s * 1_000).max(RECONNECT_EARLIEST_MS + 1);
         let indices: Vec<u32> = self
             .connections
             .iter()
@@ -169,9 +165,7 @@ impl Floor {
             .collect();
         for index in indices {
             if self.connections[index as usize].closing.is_none() {
-                let reconnect_after_ms =
-                    rand::rng().random_range(RECONNECT_EARLIEST_MS..=latest_ms);
-                self.say_goodbye(index, reconnect_after_ms);
+                self.say_goodbye(index);
             }
         }
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::wall_ns,
     door::{AuthRequest, TokenError},
-    peer::conduct::Pace,
+    peer::conduct::{Pace, op_limits},
     tape::SymbolId,
 };
 
@@ -72,10 +72,7 @@ impl Floor {
             .connections
             .get(index as usize)
             .and_then(|connection| connection.grant.ops_per_s);
-        match claimed {
-            Some(ops_per_s) => (ops_per_s, ops_per_s.saturating_mul(2)),
-            None => (self.config.ops_per_s, self.config.ops_burst),
-        }
+        op_limits(claimed, &self.config)
     }
 
     /// The connection's bound of symbols and patterns.

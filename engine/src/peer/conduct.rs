@@ -2,7 +2,7 @@
 
 use tickwire_proto::close::CloseReason;
 
-use crate::clock::Millis;
+use crate::{clock::Millis, config::Config};
 
 /// Malformed requests within [`MALFORMED_WINDOW_MS`] that close with 4500.
 pub const MALFORMED_MAX: u32 = 10;
@@ -41,6 +41,14 @@ impl Window {
         }
         self.count += 1;
         self.count >= max
+    }
+}
+
+/// A connection's operations per second, and how many at once: its token's, else the settings'.
+pub fn op_limits(claimed_per_s: Option<u32>, config: &Config) -> (u32, u32) {
+    match claimed_per_s {
+        Some(ops_per_s) => (ops_per_s, ops_per_s.saturating_mul(2)),
+        None => (config.ops_per_s, config.ops_burst),
     }
 }
 

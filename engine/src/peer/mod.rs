@@ -6,5 +6,6 @@
 //! ```
 
 pub mod conduct;
+pub mod goodbye;
 pub mod inbound;
 pub mod liveness;

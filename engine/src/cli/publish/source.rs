@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use tickwire_engine::market::Market;
+use tickwire_engine::{clock, market::Market};
 use tickwire_proto::{symbol::Symbol, tick::PublishedTick};
 
 use super::recording::{BadRow, Recording, RecordingError};
@@ -205,7 +205,7 @@ impl Synthetic {
     }
 
     fn next(&mut self) -> Option<Timed> {
-        let started_ns = *self.started_ns.get_or_insert_with(now_ns);
+        let started_ns = *self.started_ns.get_or_insert_with(clock::wall_ns);
         let (delay, mut tick) = self.market.next();
         self.clock += delay;
         if self.duration.is_some_and(|duration| self.clock > duration) {
@@ -218,13 +218,6 @@ impl Synthetic {
             line: None,
         })
     }
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos() as u64
 }
 
 #[cfg(test)]
@@ -334,11 +327,11 @@ mod tests {
     #[test]
     fn a_synthetic_run_ends_with_its_duration_and_is_stamped_when_due() {
         let mut source = Synthetic::new(Market::new(1, 5, 1_000.0), Some(SECOND));
-        let before_ns = now_ns();
+        let before_ns = clock::wall_ns();
         let ticks: Vec<_> = std::iter::from_fn(|| source.next()).collect();
         assert!((300..3_000).contains(&ticks.len()), "{}", ticks.len());
         let started_ns = source.started_ns.unwrap();
-        assert!((before_ns..=now_ns()).contains(&started_ns));
+        assert!((before_ns..=clock::wall_ns()).contains(&started_ns));
         for timed in ticks {
             assert!(timed.due <= SECOND);
             assert_eq!(

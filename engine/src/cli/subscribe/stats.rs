@@ -3,10 +3,11 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _, Write as _},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
+use tickwire_engine::clock;
 use tickwire_proto::session::{Event, Totals};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -69,7 +70,7 @@ impl Stats {
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::Tick(tick, marks) if !marks.snapshot => {
-                let age_us = now_ns().saturating_sub(tick.ts_ns) / 1_000;
+                let age_us = clock::wall_ns().saturating_sub(tick.ts_ns) / 1_000;
                 self.ages.record(age_us);
                 self.all.record(age_us);
             }
@@ -160,13 +161,6 @@ impl fmt::Display for Row {
             self.ticks, self.gaps, self.reconnects
         )
     }
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos() as u64
 }
 
 #[cfg(test)]

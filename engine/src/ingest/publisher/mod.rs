@@ -23,6 +23,7 @@ use crate::{
     door::{Admitted, ConnectionSlot},
     peer::{
         conduct::Conduct,
+        goodbye::goodbye,
         inbound::{Flow, Inbound, Received},
         liveness::{Due, Liveness},
     },
@@ -339,13 +340,7 @@ impl Publisher<'_> {
     fn end(&mut self, reason: CloseReason) {
         self.last_ack();
         if reason == CloseReason::Draining {
-            let latest_ms = (self.shared.config.drain_s * 1_000).max(1_000);
-            let reconnect_after_ms =
-                Some(rand::Rng::random_range(&mut rand::rng(), 200..=latest_ms));
-            self.say(&Reply::Goodbye {
-                reason: reason.label().to_owned(),
-                reconnect_after_ms,
-            });
+            self.say(&goodbye(&self.shared.config));
         }
         frame::write_close(&mut self.out, reason.code(), reason.text());
     }

@@ -14,7 +14,7 @@ use super::{super::thread::Letter, Publisher};
 use crate::{
     clock::wall_ns,
     door::{AuthRequest, TokenError},
-    peer::conduct::Pace,
+    peer::conduct::{Pace, op_limits},
 };
 
 impl Publisher<'_> {
@@ -29,11 +29,7 @@ impl Publisher<'_> {
         };
         // A flush may follow every batch; it costs no more than the ack that is due anyway.
         if !matches!(request.op, Op::Flush) {
-            let config = &self.shared.config;
-            let (ops_per_s, burst) = match self.grant.ops_per_s {
-                Some(ops_per_s) => (ops_per_s, ops_per_s.saturating_mul(2)),
-                None => (config.ops_per_s, config.ops_burst),
-            };
+            let (ops_per_s, burst) = op_limits(self.grant.ops_per_s, &self.shared.config);
             let pace = self.conduct.operation(now, ops_per_s, burst);
             if pace != Pace::Granted {
                 self.refuse(

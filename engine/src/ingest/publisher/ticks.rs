@@ -72,18 +72,11 @@ impl Publisher<'_> {
         let identity = match (epoch, raw.seq) {
             (Some(epoch), Some(seq)) => Some(Identity { epoch, seq }),
             (None, None) => None,
-            (Some(_), None) => {
-                let message = "the id was declared with an epoch, so every tick needs a seq";
-                return self.reject(
-                    number,
-                    Some(index),
-                    ErrorCode::BadTick,
-                    message,
-                    Some(symbol.to_string()),
-                );
-            }
-            (None, Some(_)) => {
-                let message = "the id was declared without an epoch, so seq must be null";
+            (declared, _) => {
+                let message = match declared {
+                    Some(_) => "the id was declared with an epoch, so every tick needs a seq",
+                    None => "the id was declared without an epoch, so seq must be null",
+                };
                 return self.reject(
                     number,
                     Some(index),
