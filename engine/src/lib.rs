@@ -62,6 +62,7 @@ pub mod clock;
 pub mod config;
 pub mod door;
 mod engine;
+mod few;
 mod floor;
 pub mod ingest;
 pub mod market;
@@ -74,4 +75,5 @@ pub mod tape;
 pub mod threads;
 
 pub use engine::{Engine, StartError};
+pub use floor::Rehearsal;
 pub use publisher::{PublishError, Publisher, PublisherCounts};

@@ -70,8 +70,11 @@ pub struct Grant {
 }
 
 /// A set of symbols, as selectors none of which covers another.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entitlement(Vec<Selector>);
+// `None` is everything: most tokens say that, and need no memory for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entitlement(Option<Box<[Selector]>>);
+
+const EVERYTHING: [Selector; 1] = [Selector::Pattern(Pattern::ALL)];
 
 /// How much of a selector an entitlement allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,10 +110,17 @@ impl Grant {
     }
 }
 
+impl Default for Entitlement {
+    /// Nothing.
+    fn default() -> Self {
+        Self(Some(Box::default()))
+    }
+}
+
 impl Entitlement {
     /// Everything.
     pub fn all() -> Self {
-        Self(vec![Selector::Pattern(Pattern::ALL)])
+        Self(None)
     }
 
     /// The union of `selectors`.
@@ -122,7 +132,14 @@ impl Entitlement {
                 kept.push(selector);
             }
         }
-        Self(kept)
+        if kept == EVERYTHING {
+            return Self::all();
+        }
+        Self(Some(kept.into()))
+    }
+
+    fn selectors(&self) -> &[Selector] {
+        self.0.as_deref().unwrap_or(&EVERYTHING)
     }
 
     fn from_texts(texts: &[String]) -> Self {
@@ -131,21 +148,23 @@ impl Entitlement {
 
     /// Whether it allows nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.selectors().is_empty()
     }
 
     /// Whether `symbol` is in the set.
     pub fn allows(&self, symbol: &Symbol) -> bool {
-        self.0.iter().any(|selector| selector.matches(symbol))
+        self.selectors()
+            .iter()
+            .any(|selector| selector.matches(symbol))
     }
 
     /// The intersection with `selector`.
     pub fn intersect(&self, selector: &Selector) -> Allowed {
-        if self.0.iter().any(|own| own.covers(selector)) {
+        if self.selectors().iter().any(|own| own.covers(selector)) {
             return Allowed::Whole;
         }
         let parts: Vec<Selector> = self
-            .0
+            .selectors()
             .iter()
             .filter(|own| selector.covers(own))
             .copied()

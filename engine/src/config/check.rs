@@ -214,6 +214,7 @@ impl Check {
         self.range("replays_queued_max", config.replays_queued_max, 0..=65_536);
         self.range("handovers_per_turn", config.handovers_per_turn, 1..=65_536);
         self.range("ticks_per_turn", config.ticks_per_turn, 1..=1 << 20);
+        self.range("sends_per_turn", config.sends_per_turn, 1..=4_096);
     }
 
     fn ingest_and_tape(&mut self, config: &Config) {

@@ -146,6 +146,9 @@ pub struct Config {
     pub handovers_per_turn: usize,
     /// Tape records that a floor takes in one turn.
     pub ticks_per_turn: usize,
+    /// Connections that a floor sends to before it looks for newer ticks; the rest get those in the
+    /// same send. Raising it delays ticks for everyone under load, lowering it costs system calls.
+    pub sends_per_turn: usize,
 
     // --- ingest ---
     /// Bytes of one message from a publisher; above: 1009.
@@ -219,6 +222,7 @@ impl Default for Config {
             replays_queued_max: 64,
             handovers_per_turn: 32,
             ticks_per_turn: 1_024,
+            sends_per_turn: 256,
             publish_message_bytes: 1024 * 1024,
             arbitration_ms: 20,
             arbitration_held_max: 4_096,

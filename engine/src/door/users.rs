@@ -1,9 +1,11 @@
 //! Which connections each user has, so that a newer one can replace the oldest.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use smallvec::SmallVec;
 
 use super::limits::Place;
 
@@ -12,7 +14,10 @@ use super::limits::Place;
 /// It holds an entry per [`ConnectionSlot`], so `connections_max` bounds it. A lock is right here:
 /// it is taken when a connection comes or goes, never for a tick.
 #[derive(Default)]
-pub struct Users(Mutex<HashMap<Arc<str>, BTreeSet<u64>>>);
+pub struct Users(Mutex<HashMap<Arc<str>, Sessions>>);
+
+/// A user's sessions, oldest first. Most users have one.
+type Sessions = SmallVec<[u64; 1]>;
 
 impl Users {
     /// Takes up a connection.
@@ -21,7 +26,10 @@ impl Users {
         let sub = users
             .get_key_value(sub)
             .map_or_else(|| Arc::from(sub), |(sub, _)| Arc::clone(sub));
-        users.entry(Arc::clone(&sub)).or_default().insert(session);
+        let sessions = users.entry(Arc::clone(&sub)).or_default();
+        // Sessions count upwards; two that are admitted at once may arrive the other way around.
+        let at = sessions.partition_point(|own| *own < session);
+        sessions.insert(at, session);
         drop(users);
         ConnectionSlot {
             users: Arc::clone(self),
@@ -39,22 +47,21 @@ impl Users {
         let Some(sessions) = users.get_mut(sub) else {
             return Vec::new();
         };
-        // Sessions count upwards, so the smallest is the oldest.
         let excess = sessions.len().saturating_sub(most as usize);
-        (0..excess).filter_map(|_| sessions.pop_first()).collect()
+        sessions.drain(..excess).collect()
     }
 
     fn leave(&self, sub: &str, session: u64) {
         let mut users = self.lock();
         if let Some(sessions) = users.get_mut(sub) {
-            sessions.remove(&session);
+            sessions.retain(|own| *own != session);
             if sessions.is_empty() {
                 users.remove(sub);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, BTreeSet<u64>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Sessions>> {
         // No panic can happen between two steps of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,6 +74,18 @@ pub struct ConnectionSlot {
     sub: Arc<str>,
     session: u64,
     _place: Place,
+}
+
+impl ConnectionSlot {
+    /// Whose connection it is.
+    pub fn sub(&self) -> &str {
+        &self.sub
+    }
+
+    /// Which of all connections it is.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
 }
 
 impl Drop for ConnectionSlot {

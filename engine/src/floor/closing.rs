@@ -57,15 +57,15 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        connection.closing = Some(Closing {
+        connection.closing = Some(Box::new(Closing {
             reason,
             by,
             flushed: false,
-        });
+        }));
         self.timers
             .arm(&mut connection.armed, by, index, connection.generation);
         mark_dirty(&mut self.dirty, connection, index);
-        let drained = connection.outbox.is_empty() && !connection.sender.is_busy();
+        let drained = connection.outbox.is_empty() && connection.unsent.is_none();
         self.leave_everything(index);
         if drained {
             self.drained(index);
@@ -101,10 +101,17 @@ impl Floor {
         self.desk
             .load
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        let reason = connection.closing.map_or(reason, |closing| closing.reason);
+        let reason = connection
+            .closing
+            .as_ref()
+            .map_or(reason, |closing| closing.reason);
         self.metrics.connections.dec();
         self.metrics.closes(reason).inc();
-        tracing::debug!(session = connection.session, peer = %connection.peer, reason = reason.label(), "closed");
+        tracing::debug!(
+            session = connection.slot.session(),
+            reason = reason.label(),
+            "closed"
+        );
     }
 
     /// Takes the connection out of every table but that of connections.
@@ -112,14 +119,12 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        let symbols: Vec<_> = connection.members.keys().copied().collect();
-        let joins: Vec<_> = connection
-            .joins
-            .drain(..)
-            .chain(connection.replays.drain(..))
-            .collect();
+        let members = connection.members.iter();
+        let symbols: Vec<_> = members.map(|(symbol, _)| *symbol).collect();
+        let joins: Vec<_> = connection.joins().chain(connection.replays()).collect();
+        connection.under_way = None;
         let selectors = connection.selections.sorted();
-        connection.conflated.clear();
+        connection.conflated = None;
         for key in joins {
             self.joins.try_remove(key.0);
             self.runnable.retain(|own| *own != key);

@@ -107,12 +107,12 @@ mod tests {
     #[test]
     fn the_first_goes_at_once_then_the_latest_of_each_interval_with_its_count() {
         let mut conflated = Conflated::new(250);
-        assert_eq!(conflated.take(tick(1), Millis(0)), Some(tick(1)));
-        assert_eq!(conflated.take(tick(2), Millis(10)), None);
-        assert_eq!(conflated.take(tick(3), Millis(20)), None);
-        assert_eq!(conflated.take(tick(4), Millis(30)), None);
-        assert_eq!(conflated.release_at(), Some(Millis(250)));
-        let released: Vec<_> = conflated.release(Millis(250)).collect();
+        assert_eq!(conflated.take(tick(1), Millis::new(0)), Some(tick(1)));
+        assert_eq!(conflated.take(tick(2), Millis::new(10)), None);
+        assert_eq!(conflated.take(tick(3), Millis::new(20)), None);
+        assert_eq!(conflated.take(tick(4), Millis::new(30)), None);
+        assert_eq!(conflated.release_at(), Some(Millis::new(250)));
+        let released: Vec<_> = conflated.release(Millis::new(250)).collect();
         assert_eq!(
             released,
             [Queued {
@@ -120,8 +120,8 @@ mod tests {
                 ..tick(4)
             }]
         );
-        assert_eq!(conflated.take(tick(5), Millis(499)), None);
-        assert_eq!(conflated.release(Millis(500)).count(), 1);
+        assert_eq!(conflated.take(tick(5), Millis::new(499)), None);
+        assert_eq!(conflated.release(Millis::new(500)).count(), 1);
         assert_eq!(conflated.release_at(), None);
     }
 
@@ -129,10 +129,10 @@ mod tests {
     fn a_held_tick_keeps_the_cursor_before_those_that_it_stands_for() {
         let mut conflated = Conflated::new(250);
         for seq in 1..=4 {
-            conflated.take(tick(seq), Millis(0));
+            conflated.take(tick(seq), Millis::new(0));
         }
         assert_eq!(conflated.held_from(), Some(Position(2)));
-        assert_eq!(conflated.release(Millis(250)).count(), 1);
+        assert_eq!(conflated.release(Millis::new(250)).count(), 1);
         assert_eq!(conflated.held_from(), None);
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let mut conflated = Conflated::new(100);
         let (mut delivered, mut skipped) = (0, 0);
         for seq in 1..=1_000 {
-            let now = Millis(seq * 7);
+            let now = Millis::new(seq * 7);
             let due = conflated.release_at().is_some_and(|at| now >= at);
             let released: Vec<_> = if due {
                 conflated.release(now).collect()
@@ -153,7 +153,7 @@ mod tests {
                 skipped += u64::from(out.skipped);
             }
         }
-        for out in conflated.release(Millis(100_000)) {
+        for out in conflated.release(Millis::new(100_000)) {
             delivered += 1;
             skipped += u64::from(out.skipped);
         }

@@ -1,36 +1,41 @@
 //! One subscriber's connection.
 
-use std::net::SocketAddr;
+use std::{collections::VecDeque, net::TcpStream};
 
-use rustc_hash::FxHashMap;
-use tickwire_proto::{claims::Grant, close::CloseReason, upgrade::Subprotocol};
+use tickwire_proto::{
+    claims::{Entitlement, Grant},
+    close::CloseReason,
+    upgrade::Subprotocol,
+};
 
 use super::{
-    conflate::Conflated, join::JoinKey, outbox::Outbox, selections::Selections, sender::Sender,
+    conflate::Conflated, join::JoinKey, outbox::Outbox, selections::Selections, sends::Unsent,
     timers::Armed,
 };
 use crate::{
     clock::Millis,
+    config::Config,
     door::ConnectionSlot,
-    peer::{conduct::Conduct, inbound::Inbound, liveness::Liveness},
-    sys::socket::SocketView,
+    few::FewMap,
+    peer::{
+        conduct::{Conduct, Pace, op_limits},
+        inbound::Inbound,
+        liveness::Liveness,
+    },
     tape::{Position, SymbolId},
 };
 
-/// Everything that a floor keeps of one subscriber.
+/// Everything that a floor keeps of one subscriber. There may be a hundred thousand, most of them
+/// silent, so what few of them need is boxed.
 pub struct Connection {
     /// Tells it from earlier ones at the same index.
     pub generation: u32,
-    /// Its name in logs, and what the door calls it.
-    pub session: u64,
-    /// Where it comes from.
-    pub peer: SocketAddr,
-    /// Its place in the door's count, given back on drop.
-    pub _slot: ConnectionSlot,
-    /// The socket, for reading.
-    pub socket: SocketView,
-    /// The socket, for writing.
-    pub sender: Sender,
+    /// Its place in the door's count, given back on drop; and its name in logs.
+    pub slot: ConnectionSlot,
+    /// The socket.
+    pub socket: TcpStream,
+    /// What the socket has yet to take of the last send, before anything else goes out.
+    pub unsent: Option<Box<Unsent>>,
     /// Framing of what comes in.
     pub inbound: Inbound,
     /// What is to go out.
@@ -38,7 +43,7 @@ pub struct Connection {
     /// How ticks are encoded for it.
     pub format: Subprotocol,
     /// What its token allows.
-    pub grant: Box<Grant>,
+    pub rights: Rights,
     /// Heartbeats, pings, expiry.
     pub liveness: Liveness,
     /// Rates and offences.
@@ -46,15 +51,13 @@ pub struct Connection {
     /// What it asked for.
     pub selections: Selections,
     /// What it is live on, with its index among the symbol's subscribers.
-    pub members: FxHashMap<SymbolId, u32>,
+    pub members: FewMap<SymbolId, u32>,
     /// What it follows in `conflate` mode.
-    pub conflated: FxHashMap<SymbolId, Conflated>,
+    pub conflated: Option<Box<FewMap<SymbolId, Conflated>>>,
     /// Counts its subscription requests, so that a later one wins over one under way.
     pub requests: u32,
-    /// Subscriptions being joined, oldest first.
-    pub joins: std::collections::VecDeque<JoinKey>,
-    /// `replay` requests under way or queued.
-    pub replays: std::collections::VecDeque<JoinKey>,
+    /// Requests that take more than a moment; `None` while there are none.
+    pub under_way: Option<Box<UnderWay>>,
     /// Its latency budget.
     pub max_delay_ms: u32,
     /// Since when ticks are held for it.
@@ -63,12 +66,56 @@ pub struct Connection {
     pub cursor: Option<(Position, Millis)>,
     /// Whether it stands in the floor's list of those with something to send.
     pub dirty: bool,
+    /// Whether it has been silent, so that it gives its queues' memory back with the next send.
+    pub resting: bool,
     /// Since when its socket has taken nothing of what is due.
     pub stalled_since: Option<Millis>,
     /// Set once it is being closed.
-    pub closing: Option<Closing>,
+    pub closing: Option<Box<Closing>>,
     /// Its entry among the timers.
     pub armed: Armed,
+}
+
+// What an idle subscriber costs is promised in the README: together with its subscription, its
+// user's entry and its timer below 700 bytes.
+const _: () = assert!(size_of::<Connection>() <= 384);
+
+/// What a token allows, as far as a floor has to know.
+#[derive(Debug)]
+pub struct Rights {
+    /// Expiry, seconds since 1970 UTC.
+    pub exp: u64,
+    /// What may be subscribed to.
+    pub symbols: Entitlement,
+    /// Symbols and patterns at once.
+    pub symbols_max: u32,
+    /// Operations per second.
+    pub ops_per_s: u32,
+    /// Operations at once.
+    pub ops_burst: u32,
+}
+
+impl Rights {
+    /// Those of `grant`, with the settings where it is silent.
+    pub fn new(grant: Grant, config: &Config) -> Self {
+        let (ops_per_s, ops_burst) = op_limits(grant.ops_per_s, config);
+        Self {
+            exp: grant.exp,
+            symbols: grant.symbols,
+            symbols_max: grant.max_symbols.unwrap_or(config.symbols_per_connection),
+            ops_per_s,
+            ops_burst,
+        }
+    }
+}
+
+/// Requests under way or queued, oldest first.
+#[derive(Debug, Default)]
+pub struct UnderWay {
+    /// Subscriptions being joined.
+    pub joins: VecDeque<JoinKey>,
+    /// `replay` requests.
+    pub replays: VecDeque<JoinKey>,
 }
 
 /// A connection on its way out.
@@ -85,37 +132,92 @@ pub struct Closing {
 impl Connection {
     /// Whether a snapshot or `since` is unfinished, during which no cursor holds.
     pub fn is_joining(&self) -> bool {
-        !self.joins.is_empty()
+        self.joins().next().is_some()
+    }
+
+    /// Asks for one operation at the rate that its token allows.
+    pub fn take_operation(&mut self, now: Millis) -> Pace {
+        let Rights {
+            ops_per_s,
+            ops_burst,
+            ..
+        } = self.rights;
+        self.conduct.operation(now, ops_per_s, ops_burst)
+    }
+
+    /// Subscriptions being joined, oldest first.
+    pub fn joins(&self) -> impl Iterator<Item = JoinKey> {
+        let under_way = self.under_way.iter();
+        under_way.flat_map(|under_way| under_way.joins.iter().copied())
+    }
+
+    /// `replay` requests under way or queued, oldest first.
+    pub fn replays(&self) -> impl Iterator<Item = JoinKey> {
+        let under_way = self.under_way.iter();
+        under_way.flat_map(|under_way| under_way.replays.iter().copied())
+    }
+
+    /// Strikes a request off those under way.
+    pub fn end_request(&mut self, key: JoinKey) {
+        let Some(under_way) = &mut self.under_way else {
+            return;
+        };
+        under_way.joins.retain(|own| *own != key);
+        under_way.replays.retain(|own| *own != key);
+        if under_way.joins.is_empty() && under_way.replays.is_empty() {
+            self.under_way = None;
+        }
+    }
+
+    /// The symbols in `conflate` mode.
+    pub fn conflated(&self) -> impl Iterator<Item = &Conflated> {
+        let conflated = self.conflated.iter();
+        conflated.flat_map(|conflated| conflated.iter().map(|(_, conflation)| conflation))
+    }
+
+    /// A symbol in `conflate` mode.
+    pub fn conflation(&mut self, symbol: SymbolId) -> Option<&mut Conflated> {
+        self.conflated.as_mut()?.get_mut(&symbol)
+    }
+
+    /// Takes a symbol out of `conflate` mode.
+    pub fn end_conflation(&mut self, symbol: SymbolId) -> Option<Conflated> {
+        let conflated = self.conflated.as_mut()?;
+        let ended = conflated.remove(&symbol);
+        if conflated.is_empty() {
+            self.conflated = None;
+        }
+        ended
+    }
+
+    /// Whether the socket is full, so that nothing can be sent.
+    pub fn is_blocked(&self) -> bool {
+        self.unsent.as_ref().is_some_and(|unsent| !unsent.writable)
     }
 
     /// The position that a cursor may name while the floor stands at `floor_at`: a tick that is
     /// still held keeps it before that tick.
     pub fn cursor_position(&self, floor_at: Position) -> Position {
-        self.conflated
-            .values()
+        self.conflated()
             .filter_map(Conflated::held_from)
             .min()
             .map_or(floor_at, |held| held.min(floor_at))
     }
 
     /// The earliest moment at which something of this connection is due.
-    pub fn deadline(&self, config: &crate::config::Config) -> Millis {
-        if let Some(closing) = self.closing {
+    pub fn deadline(&self, config: &Config) -> Millis {
+        if let Some(closing) = &self.closing {
             return closing.by;
         }
         let held = self
             .held_since
-            // What a write in flight holds up is looked at when that is complete.
-            .filter(|_| !self.sender.is_busy())
+            // What a full socket holds up is looked at once it takes more.
+            .filter(|_| !self.is_blocked())
             .map(|since| since.after(u64::from(self.max_delay_ms)));
         let stalled = self
             .stalled_since
             .map(|since| since.after(config.stall_s * 1_000));
-        let conflated = self
-            .conflated
-            .values()
-            .filter_map(Conflated::release_at)
-            .min();
+        let conflated = self.conflated().filter_map(Conflated::release_at).min();
         [held, stalled, conflated]
             .into_iter()
             .flatten()

@@ -50,7 +50,7 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        if let Some(closing) = connection.closing {
+        if let Some(closing) = connection.closing.as_deref().copied() {
             if now >= closing.by {
                 self.drop_connection(index, closing.reason);
             }
@@ -85,7 +85,9 @@ impl Floor {
             Release::Due => conflation.release_at().is_some_and(|at| now >= at),
         };
         let (mut released, mut dropped) = (0, 0);
-        for conflation in connection.conflated.values_mut().filter(is_due) {
+        let conflated = connection.conflated.iter_mut();
+        let conflated = conflated.flat_map(|conflated| conflated.values_mut());
+        for conflation in conflated.filter(is_due) {
             for tick in conflation.release(now) {
                 released += 1;
                 self.metrics.conflated_ticks.inc_by(u64::from(tick.skipped));
@@ -105,7 +107,7 @@ impl Floor {
             };
             match due {
                 Due::Heartbeat => {
-                    connection.outbox.rest();
+                    connection.resting = true;
                     self.queue_cursor(index);
                     let mut frame = Vec::with_capacity(64);
                     encode::write_heartbeat(
@@ -120,7 +122,7 @@ impl Floor {
                     mark_dirty(&mut self.dirty, connection, index);
                 }
                 Due::TokenExpiring => {
-                    let in_s = connection.grant.exp.saturating_sub(crate::clock::wall_s());
+                    let in_s = connection.rights.exp.saturating_sub(crate::clock::wall_s());
                     encode::write_json(
                         &mut connection.outbox.control,
                         &Reply::TokenExpiring { in_s },

@@ -15,36 +15,66 @@ use crate::tape::{Event, Position, ReadError, Record, Tape};
 
 /// The longest frame of a tick: a JSON quote with every field at its widest, and its header.
 const FRAME_BYTES_MAX: usize = 336;
-/// Recent ticks kept encoded. Beyond it a tick is encoded again, which costs some 300 ns.
-const CACHED_TICKS: usize = 1024;
+/// Recent ticks kept encoded, as many as a floor may be behind and still gather them; beyond, a tick
+/// is encoded again, which costs some 300 ns.
+const CACHED_TICKS: usize = 8_192;
+/// Bytes of their frames: 128 each, and a tick in JSON has some 110.
+const CACHED_BYTES: usize = 1 << 20;
 
 /// Encoded frames of recent ticks in one wire format, by tape position.
+///
+/// Frames lie back to back in a ring of bytes, so that those of a burst are neighbours.
 struct FrameCache {
-    frames: Box<[CachedFrame]>,
+    index: Box<[CachedFrame]>,
+    ring: Box<[u8]>,
+    /// Bytes of the ring used up since the start, those skipped at its end included.
+    used: usize,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct CachedFrame {
     /// The position, plus one; 0 while nothing is cached.
     stamp: u64,
+    /// Where the frame begins, counted as `used` is.
+    begin: usize,
     bytes: usize,
-    frame: [u8; FRAME_BYTES_MAX],
 }
+
+// A frame that is skipped to the begin of the ring must not meet itself.
+const _: () = assert!(2 * FRAME_BYTES_MAX < CACHED_BYTES && CACHED_BYTES.is_power_of_two());
 
 impl FrameCache {
     fn new() -> Self {
-        let empty = CachedFrame {
-            stamp: 0,
-            bytes: 0,
-            frame: [0; FRAME_BYTES_MAX],
-        };
         Self {
-            frames: vec![empty; CACHED_TICKS].into_boxed_slice(),
+            index: vec![CachedFrame::default(); CACHED_TICKS].into_boxed_slice(),
+            ring: vec![0; CACHED_BYTES].into_boxed_slice(),
+            used: 0,
         }
     }
 
-    fn place(&mut self, position: Position) -> &mut CachedFrame {
-        &mut self.frames[position.0 as usize % CACHED_TICKS]
+    fn find(&self, position: Position) -> Option<&[u8]> {
+        let cached = &self.index[position.0 as usize % CACHED_TICKS];
+        let overwritten = self.used - cached.begin > CACHED_BYTES;
+        if cached.stamp != position.0 + 1 || overwritten {
+            return None;
+        }
+        let begin = cached.begin % CACHED_BYTES;
+        Some(&self.ring[begin..begin + cached.bytes])
+    }
+
+    fn keep(&mut self, position: Position, frame: &[u8]) {
+        let left = CACHED_BYTES - self.used % CACHED_BYTES;
+        if left < frame.len() {
+            self.used += left;
+        }
+        let begin = self.used % CACHED_BYTES;
+        self.ring[begin..begin + frame.len()].copy_from_slice(frame);
+        self.index[position.0 as usize % CACHED_TICKS] = CachedFrame {
+            stamp: position.0 + 1,
+            begin: self.used,
+            bytes: frame.len(),
+        };
+        self.used += frame.len();
     }
 }
 
@@ -69,42 +99,37 @@ impl Encoder {
         }
     }
 
-    /// The frame of the live tick at `position`, encoded now or before.
+    /// Appends the frame of the live tick at `position`, encoded now or before.
     ///
-    /// `wire_id` is asked only where the tick is not in the cache.
+    /// `names` is asked only where the tick is not in the cache.
     ///
     /// # Errors
     ///
     /// The tape's, where the tick is neither cached nor retained.
-    pub fn tick(
+    pub fn append_tick(
         &mut self,
+        out: &mut Vec<u8>,
         format: Subprotocol,
         position: Position,
         tape: &Tape,
-        symbol: &Symbol,
-        wire_id: impl FnOnce(u64) -> WireId,
-    ) -> Result<&[u8], ReadError> {
+        names: impl FnOnce(u64) -> (Symbol, WireId),
+    ) -> Result<(), ReadError> {
         let cache = match format {
             Subprotocol::Json => &mut self.json,
             Subprotocol::Sbe => &mut self.sbe,
         };
-        let cached = cache.place(position);
-        if cached.stamp != position.0 + 1 {
-            let record = tape.read(position)?;
-            self.scratch.clear();
-            write_tick(
-                &mut self.scratch,
-                format,
-                &record,
-                symbol,
-                wire_id(record.epoch),
-                &Marks::default(),
-            );
-            cached.stamp = position.0 + 1;
-            cached.bytes = self.scratch.len();
-            cached.frame[..self.scratch.len()].copy_from_slice(&self.scratch);
+        if let Some(frame) = cache.find(position) {
+            out.extend_from_slice(frame);
+            return Ok(());
         }
-        Ok(&cached.frame[..cached.bytes])
+        let record = tape.read(position)?;
+        let (symbol, wire_id) = names(record.epoch);
+        self.scratch.clear();
+        let marks = Marks::default();
+        write_tick(&mut self.scratch, format, &record, &symbol, wire_id, &marks);
+        out.extend_from_slice(&self.scratch);
+        cache.keep(position, &self.scratch);
+        Ok(())
     }
 }
 
@@ -209,4 +234,32 @@ pub fn write_heartbeat(out: &mut Vec<u8>, format: Subprotocol, now_ns: u64) {
 /// Appends the frame of what is JSON in either subprotocol.
 pub fn write_json(out: &mut Vec<u8>, reply: &Reply) {
     frame::write_with(out, Opcode::Text, |out| reply.write_json(out));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_frames_are_found_and_overwritten_ones_are_not() {
+        let mut cache = FrameCache::new();
+        let frame = |position: u64| vec![position as u8; 300 + position as usize % 36];
+        for position in 0..3 * CACHED_TICKS as u64 {
+            cache.keep(Position(position), &frame(position));
+            if position % 997 != 0 {
+                continue;
+            }
+            let found: Vec<u64> = (position.saturating_sub(4_000)..=position)
+                .filter(|&earlier| cache.find(Position(earlier)).is_some())
+                .collect();
+            // The ring holds some 3,300 of these; what is found is a run that ends here, and right.
+            assert_eq!(found.last(), Some(&position));
+            assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1));
+            assert!(found.len() > (position as usize).min(3_000));
+            for earlier in found {
+                assert_eq!(cache.find(Position(earlier)).unwrap(), frame(earlier));
+            }
+        }
+        assert_eq!(cache.find(Position(3 * CACHED_TICKS as u64)), None);
+    }
 }

@@ -1,26 +1,45 @@
-//! Flushing: what the turn queued becomes one write per connection.
+//! Flushing: what is queued becomes one send per connection, a batch of sends at a time.
 
-use std::rc::Rc;
+use std::{io, os::fd::AsFd, rc::Rc};
 
 use tickwire_proto::close::CloseReason;
 
-use super::{Floor, connection::Connection, encode, outbox::Assembly};
+use super::{
+    Floor,
+    connection::Connection,
+    encode,
+    outbox::Assembly,
+    sends::{Buffer, Sent, Unsent},
+};
 use crate::clock::Millis;
 
 /// Shortest time between two cursors to one connection, ms.
 const CURSOR_INTERVAL_MS: u64 = 1_000;
 
 impl Floor {
-    /// Starts a write for every connection that has something to send and none in flight.
-    pub(super) fn flush(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
+    /// Sends to connections that have something for them, who waits longest first, until the
+    /// batch is full.
+    ///
+    /// Who has to wait for the next batch gets what comes meanwhile in the same send: so a floor
+    /// sends at once while it keeps up, and gathers more per send the more there is to do.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses the ring.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        // Marked again on the way, a connection is served in the next batch: two sends of one
+        // connection in the same batch could not know whether the first was taken whole.
+        for _ in 0..self.dirty.len() {
+            let Some(index) = self.dirty.pop_front() else {
+                break;
+            };
             self.flush_connection(index);
+            if self.sends.is_full() {
+                break;
+            }
         }
-        // Marked again while flushing: by a write that was complete at once.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
         self.shared.clear();
+        self.complete_sends()
     }
 
     fn flush_connection(&mut self, index: u32) {
@@ -29,7 +48,7 @@ impl Floor {
             return;
         };
         connection.dirty = false;
-        // Asked before whether a write is in flight: a client that reads nothing keeps one there.
+        // Asked before whether the socket is full: that of a client that reads nothing always is.
         let over = connection.outbox.own_bytes() > self.config.queued_bytes_max;
         if over && connection.closing.is_none() {
             connection.outbox.control.clear();
@@ -40,7 +59,13 @@ impl Floor {
             // What was held is gone, with its entitlement: a hold of nothing would never end.
             connection.held_since = None;
         }
-        if connection.sender.is_busy() || connection.outbox.is_empty() {
+        if let Some(unsent) = connection.unsent.take_if(|unsent| unsent.writable) {
+            let (buffer, from) = unsent.into_parts();
+            self.sends
+                .push(index, connection.socket.as_fd(), buffer, from);
+            return;
+        }
+        if connection.unsent.is_some() || connection.outbox.is_empty() {
             return;
         }
         if connection.closing.is_none() && Self::holds(connection, now, self.config.hold_bytes_max)
@@ -137,76 +162,98 @@ impl Floor {
                 .assemble(Rc::make_mut(&mut buffer), &mut assembly);
             (buffer, assembled)
         });
-        self.metrics.delivered_ticks.inc_by(assembled.ticks);
-        self.metrics.dropped_ticks.inc_by(assembled.lost);
+        self.counts.delivered_ticks += assembled.ticks;
+        self.counts.dropped_ticks += assembled.lost;
         self.start_write(index, buffer);
     }
 
-    fn start_write(&mut self, index: u32, buffer: Rc<Vec<u8>>) {
+    fn start_write(&mut self, index: u32, buffer: Buffer) {
         let connection = &mut self.connections[index as usize];
         if buffer.is_empty() {
             self.pool.give_back(buffer);
             return;
         }
-        self.metrics.sends.inc();
-        self.metrics.sent_bytes.inc_by(buffer.len() as u64);
-        match connection.sender.send(buffer) {
-            Some(outcome) => self.written(index, outcome),
-            None => self.watch_for_stall(index),
-        }
+        self.counts.sends += 1;
+        self.counts.sent_bytes += buffer.len() as u64;
+        self.sends.push(index, connection.socket.as_fd(), buffer, 0);
     }
 
-    /// A write is under way: unless it moves, the connection is closed after `stall_s`.
-    fn watch_for_stall(&mut self, index: u32) {
-        let now = self.now;
-        let connection = &mut self.connections[index as usize];
-        if connection.stalled_since.is_none() {
-            connection.stalled_since = Some(now);
-            let due = connection.deadline(&self.config);
-            self.timers
-                .arm(&mut connection.armed, due, index, connection.generation);
-        }
-    }
-
-    /// Looks after the writes that completed since the last turn.
-    pub(super) fn take_completions(&mut self) -> bool {
-        super::sender::take_completions(&mut self.moved);
-        let moved = std::mem::take(&mut self.moved);
-        let any = !moved.is_empty();
-        for index in &moved {
-            let Some(connection) = self.connections.get_mut(*index as usize) else {
-                continue;
-            };
-            let outcome = connection.sender.progress();
-            if connection.sender.take_written() > 0 {
-                connection.stalled_since = connection.sender.is_busy().then_some(self.now);
-            }
-            if let Some(outcome) = outcome {
-                self.written(*index, outcome);
+    /// Hands the batch to the kernel, and looks what became of each send.
+    fn complete_sends(&mut self) -> io::Result<()> {
+        let mut tried = std::mem::take(&mut self.tried);
+        self.sends.complete(&mut tried)?;
+        for sent in tried.drain(..) {
+            let index = sent.connection;
+            match sent.outcome() {
+                Sent::All(buffer) => {
+                    self.pool.give_back(buffer);
+                    self.sent(index);
+                }
+                Sent::Part { unsent, progress } => self.wait_for_room(index, unsent, progress),
+                Sent::Failed => self.drop_connection(index, CloseReason::PeerGone),
             }
         }
-        self.moved = moved;
-        self.moved.clear();
-        any
+        self.tried = tried;
+        Ok(())
     }
 
-    /// A write ended: the next may begin.
-    fn written(&mut self, index: u32, outcome: std::io::Result<Rc<Vec<u8>>>) {
+    /// A send was taken whole: the next may follow.
+    fn sent(&mut self, index: u32) {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
         connection.stalled_since = None;
-        match outcome {
-            Ok(buffer) => {
-                self.pool.give_back(buffer);
-                if connection.outbox.is_empty() {
-                    self.drained(index);
-                } else {
-                    super::mark_dirty(&mut self.dirty, connection, index);
-                }
-                self.resume_joins(index);
+        if connection.outbox.is_empty() {
+            if std::mem::take(&mut connection.resting) {
+                connection.outbox.rest();
             }
-            Err(_) => self.drop_connection(index, CloseReason::PeerGone),
+            self.drained(index);
+        } else {
+            super::mark_dirty(&mut self.dirty, connection, index);
+        }
+        self.resume_joins(index);
+    }
+
+    /// The socket is full: unless it takes more, the connection is closed after `stall_s`.
+    fn wait_for_room(&mut self, index: u32, unsent: Unsent, progress: bool) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        connection.unsent = Some(Box::new(unsent));
+        if progress || connection.stalled_since.is_none() {
+            connection.stalled_since = Some(now);
+        }
+        let generation = connection.generation;
+        let due = connection.deadline(&self.config);
+        self.timers
+            .arm(&mut connection.armed, due, index, generation);
+        let watched = self
+            .reader
+            .watch_writable(&connection.socket, index, generation, true);
+        if watched.is_err() {
+            self.drop_connection(index, CloseReason::PeerGone);
+        }
+    }
+
+    /// A socket that was full takes more.
+    pub(super) fn take_writable(&mut self, index: u32, generation: u32) {
+        let Some(connection) = self
+            .connections
+            .get_mut(index as usize)
+            .filter(|connection| connection.generation == generation)
+        else {
+            return;
+        };
+        if let Some(unsent) = &mut connection.unsent {
+            unsent.writable = true;
+            super::mark_dirty(&mut self.dirty, connection, index);
+        }
+        let watched = self
+            .reader
+            .watch_writable(&connection.socket, index, generation, false);
+        if watched.is_err() {
+            self.drop_connection(index, CloseReason::PeerGone);
         }
     }
 }

@@ -2,24 +2,28 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use monoio::net::TcpStream;
 use tickwire_proto::{
     close::CloseReason,
     reply::{Limits, Reply, Welcome},
 };
 
 use super::{
-    Floor, Letter, connection::Connection, encode, mark_dirty, outbox::Outbox, reader::Read,
-    selections::Selections, sender::Sender, timers::Armed,
+    Floor, Letter,
+    connection::{Connection, Rights},
+    encode, mark_dirty,
+    outbox::Outbox,
+    reader::{Read, Ready},
+    selections::Selections,
+    timers::Armed,
 };
 use crate::{
     door::Admitted,
+    few::FewMap,
     peer::{
         conduct::Conduct,
         inbound::{Flow, Inbound, Received},
         liveness::Liveness,
     },
-    sys::socket::SocketView,
 };
 
 /// Reads of one connection in one turn; what is left stays ready.
@@ -58,7 +62,7 @@ impl Floor {
         }
     }
 
-    fn add_connection(&mut self, admitted: Admitted) -> std::io::Result<()> {
+    pub(super) fn add_connection(&mut self, admitted: Admitted) -> std::io::Result<()> {
         let Admitted {
             socket,
             early,
@@ -76,36 +80,33 @@ impl Floor {
         self.next_generation = generation.wrapping_add(1);
         let entry = self.connections.vacant_entry();
         let index = entry.key() as u32;
-        let stream = TcpStream::from_std(socket)?;
-        let view = SocketView::of(&stream);
-        self.reader.watch(&view, index, generation)?;
-        let mut connection = Connection {
+        self.reader.watch(&socket, index, generation)?;
+        tracing::debug!(session, %peer, "taken over");
+        let mut connection = Box::new(Connection {
             generation,
-            session,
-            peer,
-            _slot: slot,
-            socket: view,
-            sender: Sender::new(stream, index),
+            slot,
+            socket,
+            unsent: None,
             inbound: Inbound::default(),
             outbox: Outbox::default(),
             format: subprotocol,
             liveness: Liveness::new(self.now, grant.exp, subscribe.is_none(), &self.config),
-            grant: Box::new(grant),
+            rights: Rights::new(grant, &self.config),
             conduct: Conduct::default(),
             selections: Selections::default(),
-            members: rustc_hash::FxHashMap::default(),
-            conflated: rustc_hash::FxHashMap::default(),
+            members: FewMap::default(),
+            conflated: None,
             requests: 0,
-            joins: std::collections::VecDeque::new(),
-            replays: std::collections::VecDeque::new(),
+            under_way: None,
             max_delay_ms,
             held_since: None,
             cursor: None,
             dirty: false,
+            resting: false,
             stalled_since: None,
             closing: None,
             armed: Armed::default(),
-        };
+        });
         connection.outbox.control.extend_from_slice(&response);
         let due = connection.deadline(&self.config);
         self.timers
@@ -123,18 +124,16 @@ impl Floor {
     }
 
     fn welcome(&mut self, index: u32) {
-        let symbols = self.symbols_max(index);
-        let (ops_per_s, _) = self.op_limits(index);
         let connection = &mut self.connections[index as usize];
         let welcome = Welcome {
-            session: format!("{:016x}", connection.session),
+            session: format!("{:016x}", connection.slot.session()),
             protocol: connection.format,
             heartbeat_ms: self.config.heartbeat_ms,
-            token_exp: connection.grant.exp,
+            token_exp: connection.rights.exp,
             limits: Limits {
-                symbols,
+                symbols: connection.rights.symbols_max,
                 message_bytes: self.config.message_bytes as u32,
-                ops_per_s,
+                ops_per_s: connection.rights.ops_per_s,
             },
         };
         encode::write_json(&mut connection.outbox.control, &Reply::Welcome(welcome));
@@ -145,7 +144,7 @@ impl Floor {
         let found = self
             .connections
             .iter()
-            .find(|(_, connection)| connection.session == session);
+            .find(|(_, connection)| connection.slot.session() == session);
         if let Some((index, _)) = found {
             self.close(index as u32, CloseReason::Replaced);
         }
@@ -170,17 +169,27 @@ impl Floor {
         }
     }
 
-    /// Reads from connections that have something to say; returns whether any had.
-    pub(super) fn take_readable(&mut self) -> std::io::Result<bool> {
-        let mut readable = std::mem::take(&mut self.readable);
-        self.reader.ready(&mut readable)?;
-        let any = !readable.is_empty();
-        for (index, generation) in readable.drain(..) {
-            if self.connection(index, generation).is_some() {
+    /// Reads from connections that have something to say, and goes on with sends whose socket was
+    /// full; returns whether there were any.
+    pub(super) fn take_ready(&mut self) -> std::io::Result<bool> {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.reader.ready(&mut ready)?;
+        let any = !ready.is_empty();
+        for Ready {
+            index,
+            generation,
+            readable,
+            writable,
+        } in ready.drain(..)
+        {
+            if writable {
+                self.take_writable(index, generation);
+            }
+            if readable && self.connection(index, generation).is_some() {
                 self.read_connection(index);
             }
         }
-        self.readable = readable;
+        self.ready = ready;
         Ok(any)
     }
 

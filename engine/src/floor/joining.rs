@@ -44,12 +44,13 @@ impl Floor {
             self.joins.remove(key.0);
             return;
         };
+        let under_way = connection.under_way.get_or_insert_default();
         let runs = if is_replay {
-            connection.replays.push_back(key);
-            connection.replays.len() <= self.config.replays_per_connection
+            under_way.replays.push_back(key);
+            under_way.replays.len() <= self.config.replays_per_connection
         } else {
-            connection.joins.push_back(key);
-            connection.joins.len() == 1
+            under_way.joins.push_back(key);
+            under_way.joins.len() == 1
         };
         if runs {
             self.runnable.push_back(key);
@@ -90,12 +91,11 @@ impl Floor {
             return;
         }
         let replays = connection
-            .replays
-            .iter()
+            .replays()
             .take(self.config.replays_per_connection);
-        for key in connection.joins.front().into_iter().chain(replays) {
-            if !self.runnable.contains(key) {
-                self.runnable.push_back(*key);
+        for key in connection.joins().take(1).chain(replays) {
+            if !self.runnable.contains(&key) {
+                self.runnable.push_back(key);
             }
         }
     }
@@ -140,15 +140,11 @@ impl Floor {
         let Some(connection) = self.connection(join.connection, join.generation) else {
             return;
         };
+        connection.end_request(key);
         let next = if join.replay_id().is_some() {
-            connection.replays.retain(|own| *own != key);
-            connection
-                .replays
-                .get(config.replays_per_connection - 1)
-                .copied()
+            connection.replays().nth(config.replays_per_connection - 1)
         } else {
-            connection.joins.retain(|own| *own != key);
-            connection.joins.front().copied()
+            connection.joins().next()
         };
         let joined_all = join.replay_id().is_none() && next.is_none();
         if joined_all {
@@ -172,7 +168,7 @@ impl Floor {
         let name = self.rows.name(symbol);
         let (_, options) = connection
             .selections
-            .governing(&name, &connection.grant.symbols)?;
+            .governing(&name, &connection.rights.symbols)?;
         (options.request == join.request).then_some(options)
     }
 
@@ -364,7 +360,7 @@ impl Floor {
     fn begin_interval(&mut self, index: u32, symbol: SymbolId) {
         let now = self.now;
         if let Some(connection) = self.connections.get_mut(index as usize)
-            && let Some(conflation) = connection.conflated.get_mut(&symbol)
+            && let Some(conflation) = connection.conflation(symbol)
         {
             conflation.begin_interval(now);
         }

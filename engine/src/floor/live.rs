@@ -83,7 +83,7 @@ impl Floor {
         }
         if let Some((_, options)) = connection
             .selections
-            .governing(name, &connection.grant.symbols)
+            .governing(name, &connection.rights.symbols)
         {
             self.become_member(index, id, options);
         }
@@ -277,7 +277,7 @@ impl Floor {
                 continue;
             };
             if conflate {
-                let Some(conflation) = connection.conflated.get_mut(&record.symbol) else {
+                let Some(conflation) = connection.conflation(record.symbol) else {
                     continue;
                 };
                 let Some(tick) = conflation.take(tick, self.now) else {
@@ -293,7 +293,7 @@ impl Floor {
             }
             mark_dirty(&mut self.dirty, connection, index);
         }
-        self.metrics.dropped_ticks.inc_by(dropped);
+        self.counts.dropped_ticks += dropped;
         self.turn_admitted_ns.push(record.admitted_ns);
     }
 }
@@ -306,11 +306,11 @@ fn release_before(
     now: Millis,
     lag_soft_ticks: usize,
 ) {
-    let Some(conflation) = connection.conflated.get_mut(&symbol) else {
-        return;
-    };
     for channel in channels.iter() {
-        if let Some(tick) = conflation.release_channel(channel, now) {
+        let released = connection
+            .conflation(symbol)
+            .and_then(|conflation| conflation.release_channel(channel, now));
+        if let Some(tick) = released {
             connection.outbox.push_tick(tick, lag_soft_ticks);
         }
     }

@@ -22,6 +22,7 @@ impl Floor {
         if let Mode::Conflate { interval_ms } = options.mode {
             connection
                 .conflated
+                .get_or_insert_default()
                 .insert(symbol, Conflated::new(interval_ms));
         }
         let at = self.rows.join(symbol, subscriber, self.at);
@@ -35,7 +36,7 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        if let Some(mut conflation) = connection.conflated.remove(&symbol) {
+        if let Some(mut conflation) = connection.end_conflation(symbol) {
             for tick in conflation.release(self.now) {
                 connection.outbox.push_tick(tick, lag_soft_ticks);
             }
@@ -55,14 +56,9 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        connection.conflated.remove(&symbol);
+        connection.end_conflation(symbol);
         connection.outbox.forget(symbol);
-        let joins: Vec<_> = connection
-            .joins
-            .iter()
-            .chain(&connection.replays)
-            .copied()
-            .collect();
+        let joins: Vec<_> = connection.joins().chain(connection.replays()).collect();
         self.forget_joined(&joins, symbol);
         self.remove_member(index, symbol);
     }
@@ -99,7 +95,7 @@ impl Floor {
         };
         let governing = connection
             .selections
-            .governing(&name, &connection.grant.symbols);
+            .governing(&name, &connection.rights.symbols);
         self.end_membership(index, symbol);
         if let Some((_, options)) = governing {
             self.start_live(index, symbol, options);

@@ -3,7 +3,7 @@
 //! ```text
 //!              ┌───────────────────────── one turn ─────────────────────────┐
 //!  tape ─────► live ── references ──► outbox ──┐                            │
-//!  letters ──► intake (new sockets, tokens)    ├──► flush ──► sender ──► io_uring
+//!  letters ──► intake (new sockets, tokens)    ├──► flush ──► sends ──► io_uring
 //!  sockets ──► reader ──► requests ──► joining ┘    (encode once)           │
 //!  clock ────► deadlines                                                    │
 //!              └────────────────────────────────────────────────────────────┘
@@ -26,11 +26,12 @@ mod live;
 mod members;
 mod outbox;
 mod reader;
+mod rehearsal;
 mod requests;
 mod rows;
 mod seek;
 mod selections;
-mod sender;
+mod sends;
 mod timers;
 mod turn;
 
@@ -49,9 +50,9 @@ use self::{
     encode::Encoder,
     join::{Join, JoinKey},
     outbox::Shared,
-    reader::Reader,
+    reader::{Reader, Ready},
     rows::Rows,
-    sender::Pool,
+    sends::{Pool, Sends, Tried},
     timers::Timers,
 };
 use crate::{
@@ -107,6 +108,16 @@ pub struct FloorSetup {
     pub metrics: FloorMetrics,
 }
 
+/// What a turn did, told to the metrics at its end: an atomic addition per send would be a good
+/// part of what the send costs a floor.
+#[derive(Default)]
+struct TurnCounts {
+    sends: u64,
+    sent_bytes: u64,
+    delivered_ticks: u64,
+    dropped_ticks: u64,
+}
+
 /// One floor, on its own thread.
 struct Floor {
     config: Arc<Config>,
@@ -121,7 +132,8 @@ struct Floor {
     at: Position,
     /// When the last record taken was admitted.
     admitted_ns: u64,
-    connections: Slab<Connection>,
+    // Boxed, so that the table grows without moving them.
+    connections: Slab<Box<Connection>>,
     next_generation: u32,
     rows: Rows,
     /// Connections that follow at least one pattern, for symbols yet to be born.
@@ -136,19 +148,21 @@ struct Floor {
     pool: Pool,
     reader: Reader,
     timers: Timers,
-    /// Connections with something to send.
-    dirty: Vec<u32>,
-    moved: Vec<u32>,
+    /// Connections with something to send, who waits longest first.
+    dirty: VecDeque<u32>,
+    sends: Sends,
+    tried: Vec<Tried>,
+    counts: TurnCounts,
     /// When the ticks of this turn were admitted.
     turn_admitted_ns: Vec<u64>,
-    readable: Vec<(u32, u32)>,
+    ready: Vec<Ready>,
     /// When the gauges of queues were last brought up to date.
     queues_observed: Millis,
     draining: bool,
 }
 
 impl Floor {
-    fn new(setup: FloorSetup) -> io::Result<Self> {
+    fn new(setup: FloorSetup, sends: Sends) -> io::Result<Self> {
         let clock = Clock::default();
         Ok(Self {
             at: setup.tape.head(),
@@ -172,10 +186,12 @@ impl Floor {
             pool: Pool::default(),
             reader: Reader::new()?,
             timers: Timers::default(),
-            dirty: Vec::new(),
-            moved: Vec::new(),
+            dirty: VecDeque::new(),
+            tried: Vec::new(),
+            sends,
+            counts: TurnCounts::default(),
             turn_admitted_ns: Vec::new(),
-            readable: Vec::new(),
+            ready: Vec::new(),
             queues_observed: Millis::default(),
             draining: false,
         })
@@ -185,16 +201,18 @@ impl Floor {
     fn connection(&mut self, index: u32, generation: u32) -> Option<&mut Connection> {
         self.connections
             .get_mut(index as usize)
+            .map(Box::as_mut)
             .filter(|connection| connection.generation == generation)
     }
 }
 
 /// Puts a connection on the list of those with something to send.
-fn mark_dirty(dirty: &mut Vec<u32>, connection: &mut Connection, index: u32) {
+fn mark_dirty(dirty: &mut VecDeque<u32>, connection: &mut Connection, index: u32) {
     if !connection.dirty {
         connection.dirty = true;
-        dirty.push(index);
+        dirty.push_back(index);
     }
 }
 
+pub use rehearsal::Rehearsal;
 pub use turn::run;

@@ -40,12 +40,14 @@ pub struct Queued {
     pub skipped: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Tick(Queued),
-    /// The next of the connection's own frames.
-    Frame,
+    /// A frame of the connection's own, or several.
+    Frame(Box<OwnFrame>),
 }
+
+// Frames are few and ticks are many: the queue is as dense as if there were only ticks.
+const _: () = assert!(size_of::<Entry>() == size_of::<Queued>());
 
 /// What of one symbol and channel a lagging client will get: the latest tick, and the range
 /// that it replaces.
@@ -137,9 +139,8 @@ pub struct Outbox {
     /// Frames that may overtake ticks: `ack`, `error`, `pong`, control frames.
     pub control: Vec<u8>,
     entries: VecDeque<Entry>,
-    frames: VecDeque<OwnFrame>,
-    frame_bytes: usize,
-    ticks: usize,
+    frame_bytes: u32,
+    ticks: u32,
     lag: Option<Box<FxHashMap<(SymbolId, Channel), Lagging>>>,
 }
 
@@ -157,7 +158,7 @@ pub struct Assembled {
 #[derive(Default)]
 pub struct Shared {
     format: Subprotocol,
-    entries: Vec<Entry>,
+    ticks: Vec<Queued>,
     bytes: Option<Rc<Vec<u8>>>,
 }
 
@@ -185,7 +186,7 @@ impl Outbox {
         }
         self.entries.push_back(Entry::Tick(tick));
         self.ticks += 1;
-        if self.ticks > lag_soft_ticks {
+        if self.ticks as usize > lag_soft_ticks {
             self.conflate_backlog()
         } else {
             0
@@ -209,25 +210,25 @@ impl Outbox {
     }
 
     fn push_own(&mut self, frame: OwnFrame) {
-        self.frame_bytes += frame.bytes.len();
-        self.frames.push_back(frame);
-        self.entries.push_back(Entry::Frame);
+        // Bounded far below 4 GiB by `queued_bytes_max` and by what one join hands over at once.
+        self.frame_bytes += frame.bytes.len() as u32;
+        self.entries.push_back(Entry::Frame(Box::new(frame)));
     }
 
     /// Bytes of own frames in the queue.
     pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes
+        self.frame_bytes as usize
     }
 
     /// Bytes of everything but ticks: own frames, and control messages, which a client that
     /// pings without reading could pile up.
     pub fn own_bytes(&self) -> usize {
-        self.frame_bytes + self.control.len()
+        self.frame_bytes() + self.control.len()
     }
 
     /// Ticks in the queue, those of a lagging client counted once per symbol and channel.
     pub fn ticks(&self) -> usize {
-        self.ticks + self.lag.as_ref().map_or(0, |lag| lag.len())
+        self.ticks as usize + self.lag.as_ref().map_or(0, |lag| lag.len())
     }
 
     /// Whether the client lags so far behind that its ticks are conflated.
@@ -253,7 +254,6 @@ impl Outbox {
     /// Drops everything but control messages; what a closing connection still sends.
     pub fn abandon_queue(&mut self) {
         self.entries = VecDeque::new();
-        self.frames = VecDeque::new();
         self.frame_bytes = 0;
         self.ticks = 0;
         self.lag = None;
@@ -294,11 +294,13 @@ impl Outbox {
         let before = self.entries.len();
         self.entries
             .retain(|entry| !matches!(entry, Entry::Tick(tick) if tick.symbol == symbol));
-        self.ticks -= before - self.entries.len();
-        for frame in &mut self.frames {
-            self.frame_bytes -= frame.bytes.len();
-            frame.forget(symbol);
-            self.frame_bytes += frame.bytes.len();
+        self.ticks -= (before - self.entries.len()) as u32;
+        for entry in &mut self.entries {
+            if let Entry::Frame(frame) = entry {
+                self.frame_bytes -= frame.bytes.len() as u32;
+                frame.forget(symbol);
+                self.frame_bytes += frame.bytes.len() as u32;
+            }
         }
     }
 
@@ -321,7 +323,7 @@ impl Outbox {
         let tail_at = self
             .entries
             .iter()
-            .rposition(|entry| matches!(entry, Entry::Frame))
+            .rposition(|entry| matches!(entry, Entry::Frame(_)))
             .map_or(0, |last_frame| last_frame + 1);
         let mut lag = Box::new(FxHashMap::default());
         let mut dropped = 0;
@@ -346,12 +348,10 @@ impl Outbox {
                 break;
             };
             match entry {
-                Entry::Frame => {
+                Entry::Frame(frame) => {
                     lost.write_at(out.len(), out, assembly);
-                    if let Some(frame) = self.frames.pop_front() {
-                        self.frame_bytes -= frame.bytes.len();
-                        out.extend_from_slice(&frame.bytes);
-                    }
+                    self.frame_bytes -= frame.bytes.len() as u32;
+                    out.extend_from_slice(&frame.bytes);
                 }
                 Entry::Tick(tick) => {
                     self.ticks -= 1;
@@ -379,19 +379,14 @@ impl Outbox {
         spare: impl FnOnce() -> Rc<Vec<u8>>,
         assembly: &mut Assembly<'_>,
     ) -> Option<(Rc<Vec<u8>>, Assembled)> {
-        let small = self.entries.len() <= SHARED_TICKS_MAX;
-        let plain = |entry: &Entry| matches!(entry, Entry::Tick(tick) if tick.skipped == 0);
-        if !small
-            || !self.control.is_empty()
-            || self.lag.is_some()
-            || !self.entries.iter().all(plain)
-        {
+        let plain = self.control.is_empty() && self.lag.is_none();
+        if !plain || self.entries.len() > SHARED_TICKS_MAX {
             return None;
         }
         let ticks = self.entries.len() as u64;
         if let Some(bytes) = &shared.bytes
             && shared.format == assembly.format
-            && self.entries.iter().eq(shared.entries.iter())
+            && self.holds_exactly(&shared.ticks)
         {
             let bytes = Rc::clone(bytes);
             self.entries.clear();
@@ -400,14 +395,26 @@ impl Outbox {
         }
         shared.bytes = None;
         shared.format = assembly.format;
-        shared.entries.clear();
-        shared.entries.extend(self.entries.iter());
+        shared.ticks.clear();
+        for entry in &self.entries {
+            match entry {
+                Entry::Tick(tick) if tick.skipped == 0 => shared.ticks.push(*tick),
+                _ => return None,
+            }
+        }
         let mut bytes = spare();
         let assembled = self.assemble(Rc::make_mut(&mut bytes), assembly);
         if assembled.lost == 0 && self.entries.is_empty() {
             shared.bytes = Some(Rc::clone(&bytes));
         }
         Some((bytes, assembled))
+    }
+
+    /// Whether the queue holds these ticks and nothing else.
+    fn holds_exactly(&self, ticks: &[Queued]) -> bool {
+        let same =
+            |(entry, tick): (&Entry, &Queued)| matches!(entry, Entry::Tick(own) if own == tick);
+        self.entries.len() == ticks.len() && self.entries.iter().zip(ticks).all(same)
     }
 
     /// A client whose queue has drained gets the latest of what it missed, and the full stream
@@ -423,7 +430,7 @@ impl Outbox {
     fn shrink(&mut self) {
         const ENTRIES_KEPT: usize = 1_024;
         if self.entries.is_empty() && self.entries.capacity() > ENTRIES_KEPT {
-            self.rest();
+            self.entries = VecDeque::new();
         }
         if self.control.capacity() > 4096 {
             self.control = Vec::new();
@@ -433,7 +440,6 @@ impl Outbox {
     /// Gives back all memory that a silent connection does not need.
     pub fn rest(&mut self) {
         self.entries.shrink_to_fit();
-        self.frames.shrink_to_fit();
         self.control.shrink_to_fit();
     }
 }
@@ -442,7 +448,7 @@ impl Shared {
     /// Forgets the last send, so that its buffer can be used again.
     pub fn clear(&mut self) {
         self.bytes = None;
-        self.entries.clear();
+        self.ticks.clear();
     }
 }
 
@@ -503,16 +509,14 @@ impl Lost {
 /// of nobody else.
 fn write_queued(out: &mut Vec<u8>, tick: &Queued, assembly: &mut Assembly<'_>) -> bool {
     let format = assembly.format;
-    let symbol = assembly.rows.name(tick.symbol);
     let written = if tick.skipped == 0 {
         let rows = &mut *assembly.rows;
+        let names = |epoch| (rows.name(tick.symbol), rows.wire_id(tick.symbol, epoch));
         assembly
             .encoder
-            .tick(format, tick.position, assembly.tape, &symbol, |epoch| {
-                rows.wire_id(tick.symbol, epoch)
-            })
-            .map(|frame| out.extend_from_slice(frame))
+            .append_tick(out, format, tick.position, assembly.tape, names)
     } else {
+        let symbol = assembly.rows.name(tick.symbol);
         let marks = Marks {
             skipped: tick.skipped,
             ..Marks::default()

@@ -1,5 +1,5 @@
-//! Receiving: readiness of every connection of the floor through one epoll set, which io_uring
-//! watches as a single descriptor.
+//! Readiness of every connection of the floor, through one epoll set that io_uring watches as a
+//! single descriptor; and receiving.
 //!
 //! Subscribers hardly ever send. Watching them costs a floor nothing while they are silent: no
 //! task, no buffer, no request in flight each; one shared buffer serves whoever speaks.
@@ -21,11 +21,26 @@ const EVENTS_PER_TURN: usize = 256;
 /// Bytes read from one connection per turn.
 const READ_BYTES: usize = 64 * 1024;
 
+/// What a subscriber may do by itself: speak, or go.
+const SPEAKS: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+
 /// The floor's epoll set and its read buffer.
 pub struct Reader {
     set: OwnedFd,
     events: Vec<epoll::Event>,
     buffer: Box<[u8]>,
+}
+
+/// A connection whose socket has something to say.
+pub struct Ready {
+    /// Its index.
+    pub index: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// A read would not block.
+    pub readable: bool,
+    /// The socket takes more. Told only where [`Reader::watch_writable`] asks for it.
+    pub writable: bool,
 }
 
 /// What a read brought.
@@ -55,12 +70,32 @@ impl Reader {
 
     /// Watches a socket on behalf of the connection at `index`.
     pub fn watch(&self, socket: &impl AsFd, index: u32, generation: u32) -> io::Result<()> {
-        let data = EventData::new_u64(u64::from(generation) << 32 | u64::from(index));
         Ok(epoll::add(
             &self.set,
             socket,
-            data,
-            EventFlags::IN | EventFlags::RDHUP,
+            data(index, generation),
+            SPEAKS,
+        )?)
+    }
+
+    /// Has the set tell, or no longer tell, when a socket that was full takes more.
+    pub fn watch_writable(
+        &self,
+        socket: &impl AsFd,
+        index: u32,
+        generation: u32,
+        wanted: bool,
+    ) -> io::Result<()> {
+        let flags = if wanted {
+            SPEAKS | EventFlags::OUT
+        } else {
+            SPEAKS
+        };
+        Ok(epoll::modify(
+            &self.set,
+            socket,
+            data(index, generation),
+            flags,
         )?)
     }
 
@@ -70,8 +105,8 @@ impl Reader {
         let _ = epoll::delete(&self.set, socket);
     }
 
-    /// Appends the (index, generation) of connections that have something to read.
-    pub fn ready(&mut self, into: &mut Vec<(u32, u32)>) -> io::Result<()> {
+    /// Appends the connections that are ready for something.
+    pub fn ready(&mut self, into: &mut Vec<Ready>) -> io::Result<()> {
         self.events.clear();
         let now = rustix::event::Timespec {
             tv_sec: 0,
@@ -86,8 +121,14 @@ impl Reader {
             Err(error) => return Err(error.into()),
         }
         for event in &self.events {
-            let data = event.data.u64();
-            into.push((data as u32, (data >> 32) as u32));
+            let (data, flags) = (event.data.u64(), event.flags);
+            into.push(Ready {
+                index: data as u32,
+                generation: (data >> 32) as u32,
+                // A dead socket is found out by reading it.
+                readable: flags.intersects(SPEAKS | EventFlags::ERR | EventFlags::HUP),
+                writable: flags.contains(EventFlags::OUT),
+            });
         }
         Ok(())
     }
@@ -101,4 +142,8 @@ impl Reader {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn data(index: u32, generation: u32) -> EventData {
+    EventData::new_u64(u64::from(generation) << 32 | u64::from(index))
 }

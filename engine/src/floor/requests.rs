@@ -14,7 +14,9 @@ use tickwire_proto::{
 };
 
 use super::{
-    Authenticated, Floor, Letter, encode,
+    Authenticated, Floor, Letter,
+    connection::Rights,
+    encode,
     join::{Join, Purpose},
     mark_dirty,
     selections::Options,
@@ -22,7 +24,7 @@ use super::{
 use crate::{
     clock::wall_ns,
     door::{AuthRequest, TokenError},
-    peer::conduct::{Pace, op_limits},
+    peer::conduct::Pace,
     tape::SymbolId,
 };
 
@@ -30,7 +32,6 @@ impl Floor {
     /// Takes one text message from a subscriber.
     pub(super) fn take_text(&mut self, index: u32, text: &str) {
         let now = self.now;
-        let (ops_per_s, burst) = self.op_limits(index);
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
@@ -45,7 +46,7 @@ impl Floor {
                     self.close(index, reason);
                 }
             }
-            Ok(request) => match connection.conduct.operation(now, ops_per_s, burst) {
+            Ok(request) => match connection.take_operation(now) {
                 Pace::Granted => self.carry_out(index, request),
                 Pace::Refused => self.refuse_with(
                     index,
@@ -64,24 +65,6 @@ impl Floor {
                 }
             },
         }
-    }
-
-    /// The connection's operations per second, and how many at once.
-    pub(super) fn op_limits(&self, index: u32) -> (u32, u32) {
-        let claimed = self
-            .connections
-            .get(index as usize)
-            .and_then(|connection| connection.grant.ops_per_s);
-        op_limits(claimed, &self.config)
-    }
-
-    /// The connection's bound of symbols and patterns.
-    pub(super) fn symbols_max(&self, index: u32) -> u32 {
-        let claimed = self
-            .connections
-            .get(index as usize)
-            .and_then(|connection| connection.grant.max_symbols);
-        claimed.unwrap_or(self.config.symbols_per_connection)
     }
 
     fn carry_out(&mut self, index: u32, request: Request) {
@@ -188,7 +171,7 @@ impl Floor {
     fn replay(&mut self, index: u32, id: Option<u32>, replay: Replay) {
         let Some(id) = id else { return };
         let connection = &self.connections[index as usize];
-        if connection.replays.len()
+        if connection.replays().count()
             >= self.config.replays_per_connection + self.config.replays_queued_max
         {
             self.refuse_with(
@@ -199,7 +182,7 @@ impl Floor {
             );
             return;
         }
-        let reused = connection.replays.iter().any(|key| {
+        let reused = connection.replays().any(|key| {
             self.joins
                 .get(key.0)
                 .is_some_and(|join| join.replay_id() == Some(id))
@@ -254,8 +237,8 @@ impl Floor {
         counts: bool,
     ) -> (Accepted, Vec<Selector>) {
         self.take_newborn();
-        let symbols_max = self.symbols_max(index) as usize;
         let connection = &self.connections[index as usize];
+        let symbols_max = connection.rights.symbols_max as usize;
         let mut held = connection.selections.len();
         let mut accepted = Accepted {
             rejected: selection.rejected,
@@ -267,7 +250,7 @@ impl Floor {
             if !named.insert(selector) {
                 continue;
             }
-            let allowed = connection.grant.symbols.intersect(&selector);
+            let allowed = connection.rights.symbols.intersect(&selector);
             let is_new = counts && !connection.selections.contains(&selector);
             let refused = if allowed == Allowed::Nothing {
                 Some(ErrorCode::NotEntitled)
@@ -364,7 +347,7 @@ impl Floor {
             self.each_match(selector, |id, name| {
                 let governing = connection
                     .selections
-                    .governing(name, &connection.grant.symbols);
+                    .governing(name, &connection.rights.symbols);
                 if governing
                     .is_some_and(|(own, options)| own == *selector && options.request == request)
                 {
@@ -386,7 +369,7 @@ impl Floor {
         let mut planned = FxHashSet::default();
         for selector in taken {
             self.each_match(selector, |id, name| {
-                if planned.insert(id) && connection.grant.symbols.allows(name) {
+                if planned.insert(id) && connection.rights.symbols.allows(name) {
                     plan.push((id, *selector));
                 }
             });
@@ -446,7 +429,7 @@ impl Floor {
             let name = self.rows.name(symbol);
             let governing = connection
                 .selections
-                .governing(&name, &connection.grant.symbols);
+                .governing(&name, &connection.rights.symbols);
             // What a longer pattern or the symbol itself governs never was the gone one's.
             let was_its = gone.matches(&name)
                 && governing.is_none_or(|(next, _)| next.covers(gone) && next != *gone);
@@ -455,11 +438,7 @@ impl Floor {
             }
         }
         for symbol in affected {
-            let joins: Vec<_> = self.connections[index as usize]
-                .joins
-                .iter()
-                .copied()
-                .collect();
+            let joins: Vec<_> = self.connections[index as usize].joins().collect();
             self.forget_joined(&joins, symbol);
             self.regovern(index, symbol);
         }
@@ -545,7 +524,7 @@ impl Floor {
             return;
         }
         let grant = match outcome {
-            Ok(grant) if grant.sub == connection.grant.sub => grant,
+            Ok(grant) if grant.sub == connection.slot.sub() => grant,
             Ok(_) => {
                 return self.refuse_with(
                     index,
@@ -558,7 +537,7 @@ impl Floor {
         };
         connection.liveness.token(now, grant.exp, &config);
         let token_exp = grant.exp;
-        *connection.grant = grant;
+        connection.rights = Rights::new(grant, &config);
         let (lost, narrowed) = self.apply_entitlement(index);
         self.reply(
             index,
@@ -577,7 +556,7 @@ impl Floor {
             .arm(&mut connection.armed, due, index, generation);
         if !lost.is_empty()
             && connection.selections.len() == 0
-            && connection.grant.symbols.is_empty()
+            && connection.rights.symbols.is_empty()
         {
             self.close(index, CloseReason::NotEntitled);
         }
@@ -594,7 +573,7 @@ impl Floor {
         for (selector, _) in self.connections[index as usize].selections.sorted() {
             match (
                 self.connections[index as usize]
-                    .grant
+                    .rights
                     .symbols
                     .intersect(&selector),
                 selector,
@@ -610,7 +589,7 @@ impl Floor {
             }
         }
         for symbol in self.symbols_of(index) {
-            let allowed = &self.connections[index as usize].grant.symbols;
+            let allowed = &self.connections[index as usize].rights.symbols;
             if !allowed.allows(&self.rows.name(symbol)) {
                 self.revoke_membership(index, symbol);
             }
@@ -622,11 +601,11 @@ impl Floor {
     /// The symbols that the connection is live on, joins, or replays.
     fn symbols_of(&self, index: u32) -> Vec<SymbolId> {
         let connection = &self.connections[index as usize];
-        let joins = connection.joins.iter().chain(&connection.replays);
+        let joins = connection.joins().chain(connection.replays());
         let mut symbols: Vec<_> = joins
             .filter_map(|key| self.joins.get(key.0))
             .flat_map(|join| join.plan.iter().map(|(symbol, _)| *symbol))
-            .chain(connection.members.keys().copied())
+            .chain(connection.members.iter().map(|(symbol, _)| *symbol))
             .collect();
         symbols.sort_unstable_by_key(|symbol| symbol.0);
         symbols.dedup();
@@ -643,7 +622,7 @@ impl Floor {
             }
             if let Some((_, options)) = connection
                 .selections
-                .governing(name, &connection.grant.symbols)
+                .governing(name, &connection.rights.symbols)
             {
                 fresh.push((id, options));
             }
@@ -657,8 +636,7 @@ impl Floor {
     pub(super) fn is_being_joined(&self, index: u32, symbol: SymbolId) -> bool {
         let connection = &self.connections[index as usize];
         connection
-            .joins
-            .iter()
+            .joins()
             .filter_map(|key| self.joins.get(key.0))
             .any(|join| join.plan.iter().any(|(own, _)| *own == symbol))
     }

@@ -1,6 +1,5 @@
 //! What one connection asked for, and which of it governs a symbol.
 
-use rustc_hash::FxHashMap;
 use tickwire_proto::{
     claims::Entitlement,
     pattern::{Pattern, Selector},
@@ -8,6 +7,8 @@ use tickwire_proto::{
     symbol::Symbol,
     tick::Channels,
 };
+
+use crate::few::FewMap;
 
 /// The options of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,9 @@ pub struct Options {
 /// A connection's subscriptions by what they name.
 #[derive(Default)]
 pub struct Selections {
-    options: FxHashMap<Selector, Options>,
+    options: FewMap<Selector, Options>,
     /// The patterns among them, longest first.
-    patterns: Vec<Pattern>,
+    patterns: Box<[Pattern]>,
 }
 
 impl Selections {
@@ -50,14 +51,18 @@ impl Selections {
         if let (Selector::Pattern(pattern), false) = (selector, known) {
             let longer = |other: &Pattern| other.prefix().len() > pattern.prefix().len();
             let at = self.patterns.partition_point(longer);
-            self.patterns.insert(at, pattern);
+            let mut patterns = std::mem::take(&mut self.patterns).into_vec();
+            patterns.insert(at, pattern);
+            self.patterns = patterns.into();
         }
     }
 
     /// Ends a subscription; false where there was none.
     pub fn remove(&mut self, selector: &Selector) -> bool {
         if let Selector::Pattern(pattern) = selector {
-            self.patterns.retain(|own| own != pattern);
+            let mut patterns = std::mem::take(&mut self.patterns).into_vec();
+            patterns.retain(|own| own != pattern);
+            self.patterns = patterns.into();
         }
         self.options.remove(selector).is_some()
     }

@@ -18,7 +18,7 @@ use std::{
 
 use monoio::time::Sleep;
 
-use super::{Floor, FloorSetup};
+use super::{Floor, FloorSetup, sends::Sends};
 use crate::{
     bell::{Bell, Listener, Readiness},
     clock::wall_ns,
@@ -36,7 +36,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Where neither io_uring nor epoll can be set up, or the epoll set fails.
 pub fn run(setup: FloorSetup, driver: Driver, ready: impl FnOnce() + 'static) -> io::Result<()> {
     threads::block_on(driver, async move {
-        let floor = Floor::new(setup)?;
+        let sends = Sends::new(driver, setup.config.sends_per_turn)?;
+        let floor = Floor::new(setup, sends)?;
         ready();
         serve(floor).await
     })?
@@ -100,7 +101,6 @@ async fn serve(mut floor: Floor) -> io::Result<()> {
     let mut sleep = Box::pin(monoio::time::sleep(SLEEP_MAX));
     let mut idle_since = Instant::now();
     poll_fn(move |cx| {
-        super::sender::wake_on_completion(cx.waker());
         *laps.turn.borrow_mut() = Some(cx.waker().clone());
         bell.rouse();
         match floor.turn(laps.take_readable()) {
@@ -147,7 +147,8 @@ async fn watch(readiness: Readiness, laps: Rc<Laps>) {
 }
 
 /// What a turn left.
-enum Turn {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
     /// Something was done, or is left to do.
     Busy,
     /// There was nothing to do.
@@ -156,18 +157,30 @@ enum Turn {
     Over,
 }
 
+impl Turn {
+    /// Whether the next turn has something to do already.
+    pub(super) fn is_busy(self) -> bool {
+        self == Self::Busy
+    }
+}
+
 impl Floor {
     fn turn(&mut self, readable: bool) -> io::Result<Turn> {
         self.now = self.clock.now();
-        let mut worked = self.take_completions();
-        worked |= self.take_live();
+        self.turn_now(readable)
+    }
+
+    /// A turn at the moment that the floor's clock was read.
+    pub(super) fn turn_now(&mut self, readable: bool) -> io::Result<Turn> {
+        let mut worked = self.take_live();
         worked |= self.take_letters();
         if readable {
-            worked |= self.take_readable()?;
+            worked |= self.take_ready()?;
         }
         worked |= self.run_joins();
         worked |= self.run_deadlines();
-        self.flush();
+        self.flush()?;
+        worked |= !self.dirty.is_empty();
         self.observe_turn();
         if self.draining && self.connections.is_empty() {
             return Ok(Turn::Over);
@@ -184,11 +197,22 @@ impl Floor {
                 self.metrics.ingest_to_send.observe(seconds);
             }
         }
+        self.observe_counts();
         self.metrics.mailbox.set(self.desk.mailbox.len() as i64);
         self.metrics.joins.set(self.joins.len() as i64);
         self.metrics.runnable_joins.set(self.runnable.len() as i64);
         self.metrics.timers.set(self.timers.len() as i64);
         self.observe_queues();
+    }
+
+    fn observe_counts(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        if counts.sends + counts.dropped_ticks > 0 {
+            self.metrics.sends.inc_by(counts.sends);
+            self.metrics.sent_bytes.inc_by(counts.sent_bytes);
+            self.metrics.delivered_ticks.inc_by(counts.delivered_ticks);
+            self.metrics.dropped_ticks.inc_by(counts.dropped_ticks);
+        }
     }
 
     /// Looks over all queues, once a second: too dear for every turn, and nobody scrapes faster.

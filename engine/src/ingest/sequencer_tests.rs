@@ -45,7 +45,7 @@ impl Ingest {
         Self {
             sequencer: Sequencer::new(writer, options),
             tape,
-            now: Millis(0),
+            now: Millis::new(0),
             wall_ms: WALL_MS,
             messages: 0,
         }
@@ -457,7 +457,10 @@ fn a_hole_that_nobody_fills_is_declared_after_arbitration_ms() {
     ingest.numbered(A, 7, 3);
     ingest.expire_after(ARBITRATION_MS - 1);
     assert_eq!(ingest.written().len(), 2);
-    assert_eq!(ingest.sequencer.deadline(), Some(Millis(ARBITRATION_MS)));
+    assert_eq!(
+        ingest.sequencer.deadline(),
+        Some(Millis::new(ARBITRATION_MS))
+    );
     ingest.expire_after(1);
     assert_eq!(ingest.written()[2..], [Gap(7, 2, 2), Tick(7, 3)]);
     assert_eq!(ingest.sequencer.deadline(), None);
@@ -582,7 +585,7 @@ proptest! {
         let mut held: Vec<(u64, Settled)> = Vec::new();
         let mut settled = Vec::new();
         for copy in &copies {
-            let elapsed_ms = copy.at_ms - ingest.now.0;
+            let elapsed_ms = copy.at_ms - ingest.now.ms();
             ingest.expire_after(elapsed_ms);
             settled.extend(ingest.sequencer.take_settled());
             for (since_ms, tick) in &held {

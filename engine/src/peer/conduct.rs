@@ -14,11 +14,17 @@ pub const OVER_RATE_MAX: u32 = 10;
 pub const OVER_RATE_WINDOW_MS: u64 = 10_000;
 
 /// Counts one peer's operations and offences.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Conduct {
     /// When the next operation would be on time, in a generic cell rate algorithm (ITU-T I.371):
     /// one word per connection, where a keyed limiter would keep a table.
     next_op_us: u64,
+    /// Most peers commit none.
+    offences: Option<Box<Offences>>,
+}
+
+#[derive(Debug, Default)]
+struct Offences {
     malformed: Window,
     over_rate: Window,
 }
@@ -66,17 +72,18 @@ pub enum Pace {
 impl Conduct {
     /// Asks for one operation at `ops_per_s` with `burst` at once.
     pub fn operation(&mut self, now: Millis, ops_per_s: u32, burst: u32) -> Pace {
-        let now_us = now.0 * 1_000;
+        let now_us = now.ms() * 1_000;
         let interval_us = 1_000_000 / u64::from(ops_per_s.max(1));
         let tolerance_us = interval_us * u64::from(burst.max(1) - 1);
         if self.next_op_us.saturating_sub(tolerance_us) <= now_us {
             self.next_op_us = self.next_op_us.max(now_us) + interval_us;
             return Pace::Granted;
         }
-        if self
-            .over_rate
-            .count(now, OVER_RATE_MAX, OVER_RATE_WINDOW_MS)
-        {
+        if self.offences.get_or_insert_default().over_rate.count(
+            now,
+            OVER_RATE_MAX,
+            OVER_RATE_WINDOW_MS,
+        ) {
             return Pace::Close(CloseReason::TooManyMessages);
         }
         Pace::Refused
@@ -84,7 +91,9 @@ impl Conduct {
 
     /// Counts a malformed request; some reason when it was one too many.
     pub fn malformed(&mut self, now: Millis) -> Option<CloseReason> {
-        self.malformed
+        self.offences
+            .get_or_insert_default()
+            .malformed
             .count(now, MALFORMED_MAX, MALFORMED_WINDOW_MS)
             .then_some(CloseReason::MalformedRequests)
     }
@@ -97,7 +106,7 @@ mod tests {
     #[test]
     fn the_burst_is_granted_then_the_rate() {
         let mut conduct = Conduct::default();
-        let now = Millis(1_000);
+        let now = Millis::new(1_000);
         for _ in 0..20 {
             assert_eq!(conduct.operation(now, 10, 20), Pace::Granted);
         }
@@ -109,12 +118,12 @@ mod tests {
     #[test]
     fn the_tenth_refusal_within_ten_seconds_closes() {
         let mut conduct = Conduct::default();
-        assert_eq!(conduct.operation(Millis(0), 1, 1), Pace::Granted);
+        assert_eq!(conduct.operation(Millis::new(0), 1, 1), Pace::Granted);
         for _ in 0..9 {
-            assert_eq!(conduct.operation(Millis(1), 1, 1), Pace::Refused);
+            assert_eq!(conduct.operation(Millis::new(1), 1, 1), Pace::Refused);
         }
         assert_eq!(
-            conduct.operation(Millis(1), 1, 1),
+            conduct.operation(Millis::new(1), 1, 1),
             Pace::Close(CloseReason::TooManyMessages)
         );
     }
@@ -123,18 +132,18 @@ mod tests {
     fn the_tenth_malformed_request_within_a_minute_closes() {
         let mut conduct = Conduct::default();
         for _ in 0..9 {
-            assert_eq!(conduct.malformed(Millis(0)), None);
+            assert_eq!(conduct.malformed(Millis::new(0)), None);
         }
         assert_eq!(
-            conduct.malformed(Millis(60_001)),
+            conduct.malformed(Millis::new(60_001)),
             None,
             "the window began anew"
         );
         for _ in 0..8 {
-            assert_eq!(conduct.malformed(Millis(60_002)), None);
+            assert_eq!(conduct.malformed(Millis::new(60_002)), None);
         }
         assert_eq!(
-            conduct.malformed(Millis(60_003)),
+            conduct.malformed(Millis::new(60_003)),
             Some(CloseReason::MalformedRequests)
         );
     }

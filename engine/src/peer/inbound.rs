@@ -16,7 +16,12 @@ use tungstenite::{
 /// The receiving half of one connection.
 #[derive(Default)]
 pub struct Inbound {
-    context: Option<Box<WebSocketContext>>,
+    partial: Option<Box<Partial>>,
+}
+
+/// What is kept while a message is incomplete.
+struct Partial {
+    context: WebSocketContext,
     boundary: Boundary,
 }
 
@@ -52,10 +57,14 @@ impl Inbound {
         replies: &mut Vec<u8>,
         mut each: impl FnMut(Received),
     ) -> Result<Flow, CloseReason> {
-        let complete = self.boundary.advance(bytes);
-        let context = self
-            .context
-            .get_or_insert_with(|| Box::new(context(message_bytes_max)));
+        let partial = self.partial.get_or_insert_with(|| {
+            Box::new(Partial {
+                context: context(message_bytes_max),
+                boundary: Boundary::default(),
+            })
+        });
+        let complete = partial.boundary.advance(bytes);
+        let context = &mut partial.context;
         let mut memory = Memory {
             input: bytes,
             replies,
@@ -73,7 +82,7 @@ impl Inbound {
             }
         };
         if complete && flow == Flow::Open && context.can_write() {
-            self.context = None;
+            self.partial = None;
         }
         Ok(flow)
     }
@@ -161,7 +170,7 @@ mod tests {
             texts.extend(feed(&mut inbound, &[byte], &mut replies).0);
         }
         assert_eq!(texts, ["hello"]);
-        assert!(inbound.context.is_none());
+        assert!(inbound.partial.is_none());
     }
 
     #[test]

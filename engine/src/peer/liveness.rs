@@ -134,20 +134,20 @@ mod tests {
     #[test]
     fn silence_brings_heartbeats_a_ping_and_the_end() {
         let config = Config::default();
-        let mut liveness = Liveness::new(Millis(0), wall_s() + 3_600, false, &config);
-        assert_eq!(drain(&mut liveness, Millis(4_999), &config), []);
+        let mut liveness = Liveness::new(Millis::new(0), wall_s() + 3_600, false, &config);
+        assert_eq!(drain(&mut liveness, Millis::new(4_999), &config), []);
         assert_eq!(
-            drain(&mut liveness, Millis(5_000), &config),
+            drain(&mut liveness, Millis::new(5_000), &config),
             [Due::Heartbeat]
         );
         assert_eq!(
-            drain(&mut liveness, Millis(20_000), &config),
+            drain(&mut liveness, Millis::new(20_000), &config),
             [Due::Ping, Due::Heartbeat]
         );
-        liveness.sent(Millis(44_999));
-        assert_eq!(drain(&mut liveness, Millis(44_999), &config), []);
+        liveness.sent(Millis::new(44_999));
+        assert_eq!(drain(&mut liveness, Millis::new(44_999), &config), []);
         assert_eq!(
-            liveness.due(Millis(45_000), &config),
+            liveness.due(Millis::new(45_000), &config),
             Some(Due::Close(CloseReason::NoPong))
         );
     }
@@ -155,25 +155,31 @@ mod tests {
     #[test]
     fn a_pong_buys_another_round() {
         let config = Config::default();
-        let mut liveness = Liveness::new(Millis(0), wall_s() + 3_600, false, &config);
-        liveness.sent(Millis(20_000));
-        assert_eq!(drain(&mut liveness, Millis(20_000), &config), [Due::Ping]);
-        liveness.heard(Millis(20_010));
-        liveness.sent(Millis(45_000));
-        assert_eq!(drain(&mut liveness, Millis(45_000), &config), [Due::Ping]);
+        let mut liveness = Liveness::new(Millis::new(0), wall_s() + 3_600, false, &config);
+        liveness.sent(Millis::new(20_000));
+        assert_eq!(
+            drain(&mut liveness, Millis::new(20_000), &config),
+            [Due::Ping]
+        );
+        liveness.heard(Millis::new(20_010));
+        liveness.sent(Millis::new(45_000));
+        assert_eq!(
+            drain(&mut liveness, Millis::new(45_000), &config),
+            [Due::Ping]
+        );
     }
 
     #[test]
     fn nothing_subscribed_closes() {
         let config = Config::default();
-        let mut liveness = Liveness::new(Millis(0), wall_s() + 3_600, true, &config);
+        let mut liveness = Liveness::new(Millis::new(0), wall_s() + 3_600, true, &config);
         assert_eq!(
-            liveness.due(Millis(30_000), &config),
+            liveness.due(Millis::new(30_000), &config),
             Some(Due::Close(CloseReason::NothingSubscribed))
         );
         liveness.subscribed();
         assert_ne!(
-            liveness.due(Millis(30_000), &config),
+            liveness.due(Millis::new(30_000), &config),
             Some(Due::Close(CloseReason::NothingSubscribed))
         );
     }
@@ -181,14 +187,14 @@ mod tests {
     #[test]
     fn a_token_warns_then_closes_unless_it_is_renewed() {
         let config = Config::default();
-        let mut liveness = Liveness::new(Millis(0), wall_s() + 61, false, &config);
+        let mut liveness = Liveness::new(Millis::new(0), wall_s() + 61, false, &config);
         assert_eq!(
-            drain(&mut liveness, Millis(2_000), &config),
+            drain(&mut liveness, Millis::new(2_000), &config),
             [Due::TokenExpiring]
         );
         let mut renewed = liveness;
-        renewed.token(Millis(3_000), wall_s() + 3_600, &config);
-        let end = Millis(91_000);
+        renewed.token(Millis::new(3_000), wall_s() + 3_600, &config);
+        let end = Millis::new(91_000);
         assert_eq!(
             liveness.due(end, &config),
             Some(Due::Close(CloseReason::TokenExpired))

@@ -5,4 +5,5 @@
 // Loom and Miri cannot map memory; there the tape lives on the heap.
 #[cfg(not(any(tickwire_loom, miri)))]
 pub mod map;
+pub mod ring;
 pub mod socket;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-/// Lets a floor read from, watch and shut a socket whose owner is its connection's writing future.
+/// Lets a publisher's task read from a socket that the event loop owns.
 ///
 /// A duplicate would do the same safely, at the price of a second descriptor per connection, and
 /// descriptors are what bounds how many clients a process serves.

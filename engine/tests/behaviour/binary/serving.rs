@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Every bound of the configuration, and the metric that shows how full it is or what it cost.
-const BOUNDS: [(&str, &str); 23] = [
+const BOUNDS: [(&str, &str); 24] = [
     ("per_ip_rate", "tickwire_handshakes_total"),
     ("per_ip_table_max", "tickwire_per_ip_table"),
     ("half_open_max", "tickwire_half_open"),
@@ -22,6 +22,7 @@ const BOUNDS: [(&str, &str); 23] = [
     ("replays_max", "tickwire_replays_runnable"),
     ("replays_queued_max", "tickwire_replays"),
     ("ticks_per_turn", "tickwire_tape_laps_total"),
+    ("sends_per_turn", "tickwire_sends_total"),
     ("arbitration_ms", "tickwire_source_gaps_total"),
     ("arbitration_held_max", "tickwire_arbitration_held"),
     ("lane_slots", "tickwire_lane_ticks"),

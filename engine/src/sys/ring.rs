@@ -1,0 +1,184 @@
+//! Sends in batches: one `io_uring_enter` for all of them (`io_uring_enter(2)`, `IORING_OP_SEND`).
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    rc::Rc,
+};
+
+use io_uring::{IoUring, opcode, types::Fd};
+use rustix::net::SendFlags;
+
+/// A ring for sends alone. No send waits: what a socket does not take at once is told as such.
+pub struct SendRing {
+    // Before the buffers: a ring is torn down before what its requests point to is freed.
+    ring: IoUring,
+    pushed: Vec<Rc<Vec<u8>>>,
+    results: Vec<i32>,
+}
+
+impl SendRing {
+    /// A ring of the calling thread, which takes up to `entries` sends in a batch.
+    ///
+    /// # Errors
+    ///
+    /// Where the system denies io_uring.
+    pub fn new(entries: u32) -> io::Result<Self> {
+        let mut builder = IoUring::builder();
+        // One thread uses it, and asks for its completions itself. Without `SUBMIT_ALL` a request
+        // that the kernel rejects would end the batch.
+        builder
+            .setup_single_issuer()
+            .setup_coop_taskrun()
+            .setup_submit_all();
+        // Kernels before 6.0 know not all of them.
+        let ring = builder.build(entries).or_else(|_| IoUring::new(entries))?;
+        Ok(Self {
+            ring,
+            pushed: Vec::with_capacity(entries as usize),
+            results: Vec::with_capacity(entries as usize),
+        })
+    }
+
+    /// Adds `bytes` from `from` on to the batch.
+    ///
+    /// # Panics
+    ///
+    /// If the batch holds `entries` sends already, or `from` lies behind the bytes.
+    pub fn push(&mut self, socket: BorrowedFd<'_>, bytes: Rc<Vec<u8>>, from: usize) {
+        let rest = &bytes[from..];
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let entry = opcode::Send::new(
+            Fd(socket.as_raw_fd()),
+            rest.as_ptr(),
+            u32::try_from(rest.len()).expect("a send is far below 4 GiB"),
+        )
+        .flags(flags.bits() as i32)
+        .build()
+        .user_data(self.pushed.len() as u64);
+        // SAFETY: the request points to `rest`, which lives in `bytes`. `pushed` keeps that buffer,
+        // and keeps it unchanged since nobody can have a `&mut Vec` while it is shared, until
+        // `complete` has seen the request's completion; after an error it is kept for good.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("the caller counts what it pushes");
+        self.pushed.push(bytes);
+    }
+
+    /// Sends the batch and hands each buffer back, in the order of pushing, with what the socket
+    /// took of it, bytes. [`io::ErrorKind::WouldBlock`] says that it took nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses the ring itself; the ring is of no further use then.
+    pub fn complete(
+        &mut self,
+        mut each: impl FnMut(Rc<Vec<u8>>, io::Result<usize>),
+    ) -> io::Result<()> {
+        let count = self.pushed.len();
+        self.results.clear();
+        self.results.resize(count, 0);
+        let mut completed = 0;
+        while completed < count {
+            match self.ring.submit_and_wait(count - completed) {
+                Ok(_) => {}
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    // Which requests the kernel has begun is unknown.
+                    std::mem::forget(std::mem::take(&mut self.pushed));
+                    return Err(error);
+                }
+            }
+            for completion in self.ring.completion() {
+                self.results[completion.user_data() as usize] = completion.result();
+                completed += 1;
+            }
+        }
+        for (bytes, &result) in self.pushed.drain(..).zip(&self.results) {
+            let taken = usize::try_from(result);
+            each(
+                bytes,
+                taken.map_err(|_| io::Error::from_raw_os_error(-result)),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether `io_uring_enter(2)` wants to be called again.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, ResourceBusy, WouldBlock};
+    matches!(error.kind(), Interrupted | ResourceBusy | WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::fd::AsFd, os::unix::net::UnixStream};
+
+    use super::*;
+
+    fn ring(entries: u32) -> SendRing {
+        SendRing::new(entries).expect("these tests need io_uring")
+    }
+
+    #[test]
+    fn a_batch_goes_out_and_comes_back_in_order() {
+        let mut ring = ring(4);
+        let bytes = Rc::new(b"0123456789".to_vec());
+        let mut pairs: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
+        for (from, (socket, _)) in pairs.iter().enumerate() {
+            ring.push(socket.as_fd(), Rc::clone(&bytes), from);
+        }
+        let mut taken = Vec::new();
+        ring.complete(|_, result| taken.push(result.unwrap()))
+            .unwrap();
+        assert_eq!(taken, [10, 9, 8, 7]);
+        assert_eq!(Rc::strong_count(&bytes), 1, "no buffer is kept");
+        for (from, (socket, peer)) in pairs.drain(..).enumerate() {
+            drop(socket);
+            let mut received = Vec::new();
+            (&peer).read_to_end(&mut received).unwrap();
+            assert_eq!(received, bytes[from..]);
+        }
+    }
+
+    #[test]
+    fn a_full_socket_a_short_send_and_a_dead_peer_cost_nobody_else() {
+        let mut ring = ring(8);
+        let (full, _reader) = UnixStream::pair().unwrap();
+        let (dead, gone) = UnixStream::pair().unwrap();
+        let (sound, mut peer) = UnixStream::pair().unwrap();
+        drop(gone);
+        let large = Rc::new(vec![7; 4 << 20]);
+        let mut results = Vec::new();
+        for _ in 0..2 {
+            ring.push(full.as_fd(), Rc::clone(&large), 0);
+        }
+        ring.push(dead.as_fd(), Rc::clone(&large), 0);
+        ring.push(sound.as_fd(), Rc::new(b"tick".to_vec()), 0);
+        ring.complete(|_, result| results.push(result.map_err(|error| error.kind())))
+            .unwrap();
+        assert!(matches!(results[0], Ok(taken) if 0 < taken && taken < large.len()));
+        assert_eq!(results[1], Err(io::ErrorKind::WouldBlock));
+        assert_eq!(results[2], Err(io::ErrorKind::BrokenPipe));
+        assert_eq!(results[3], Ok(4));
+        let mut received = [0; 4];
+        peer.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"tick");
+    }
+
+    #[test]
+    fn a_ring_is_used_batch_after_batch() {
+        let mut ring = ring(2);
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        for round in 0..100u8 {
+            ring.push(socket.as_fd(), Rc::new(vec![round]), 0);
+            ring.complete(|_, result| assert_eq!(result.unwrap(), 1))
+                .unwrap();
+            let mut received = [0];
+            peer.read_exact(&mut received).unwrap();
+            assert_eq!(received, [round]);
+        }
+        ring.complete(|_, _| unreachable!("nothing was pushed"))
+            .unwrap();
+    }
+}
