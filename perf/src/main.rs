@@ -19,6 +19,8 @@ mod load;
 mod message;
 mod publisher;
 mod report;
+#[allow(dead_code, reason = "the scenarios are being moved to it")]
+mod run;
 mod scenario;
 mod schedule;
 mod server;
