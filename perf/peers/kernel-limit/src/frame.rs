@@ -35,13 +35,21 @@ pub fn take(input: &mut [u8]) -> Result<Option<Frame<'_>>, BadFrame> {
         return Err(BadFrame);
     }
     let is_text = first & 0xf == TEXT;
-    let (payload_bytes, header_bytes) = match (second & !MASKED, rest) {
-        (126, [a, b, ..]) => (u64::from(u16::from_be_bytes([*a, *b])), 4),
-        (127, [a, b, c, d, e, f, g, h, ..]) => {
-            (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 10)
-        }
-        (126 | 127, _) => return Ok(None),
-        (short, _) => (u64::from(short), 2),
+    let short = second & !MASKED;
+    let (length, header_bytes) = match short {
+        126 => (
+            rest.first_chunk()
+                .map(|bytes| u64::from(u16::from_be_bytes(*bytes))),
+            4,
+        ),
+        127 => (
+            rest.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)),
+            10,
+        ),
+        _ => (Some(u64::from(short)), 2),
+    };
+    let Some(payload_bytes) = length else {
+        return Ok(None);
     };
     if payload_bytes > PAYLOAD_BYTES_MAX {
         return Err(BadFrame);
