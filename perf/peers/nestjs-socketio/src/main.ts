@@ -12,6 +12,8 @@ import { RedisIoAdapter } from './redis-io.adapter.js';
 
 /** Connections that may wait to be accepted; Node's default of 511 is short for a crowd that comes back. */
 const BACKLOG = 4096;
+/** How long clients may take to answer a close frame. */
+const GOODBYE_MS = 500;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -27,11 +29,16 @@ async function main(): Promise<void> {
 
   const app = await NestFactory.create(AppModule.with(secret), { logger: ['error', 'fatal'] });
   const adapter = new RedisIoAdapter(app);
-  await adapter.connectToRedis(`redis://127.0.0.1:${port + 1}`);
+  await adapter.connectToRedis(port + 1);
   app.useWebSocketAdapter(adapter);
-  app.enableShutdownHooks();
   await app.init();
   app.getHttpServer().listen({ port, host: '127.0.0.1', backlog: BACKLOG });
+
+  // `enableShutdownHooks` would wait half a minute for each client that does not answer.
+  process.once('SIGTERM', () => {
+    setTimeout(() => process.exit(), GOODBYE_MS);
+    void app.close().then(() => process.exit());
+  });
 }
 
 void main();

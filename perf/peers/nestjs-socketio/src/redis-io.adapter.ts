@@ -2,19 +2,20 @@
 
 import { IoAdapter } from '@nestjs/platform-socket.io';
 import { createAdapter } from '@socket.io/redis-adapter';
-import { createClient } from 'redis';
+import { Redis } from 'ioredis';
 import type { Server, ServerOptions } from 'socket.io';
 
 export class RedisIoAdapter extends IoAdapter {
   private adapterConstructor!: ReturnType<typeof createAdapter>;
 
-  async connectToRedis(url: string): Promise<void> {
-    const pubClient = createClient({ url });
+  async connectToRedis(port: number): Promise<void> {
+    const pubClient = new Redis({ host: '127.0.0.1', port, enableAutoPipelining: true });
     const subClient = pubClient.duplicate();
-    // Without a listener an error would end the process; with one the clients connect again, which
-    // they also do while Redis is still starting.
-    for (const client of [pubClient, subClient]) client.on('error', () => {});
-    await Promise.all([pubClient.connect(), subClient.connect()]);
+    // Both connect again by themselves. Without a listener ioredis prints each failure.
+    const clients = [pubClient, subClient];
+    for (const client of clients) client.on('error', () => {});
+    // Commands wait for the connection: Redis may still be starting, and whoever connects to us shall find it there.
+    await Promise.all(clients.map((client) => client.ping()));
     this.adapterConstructor = createAdapter(pubClient, subClient);
   }
 
