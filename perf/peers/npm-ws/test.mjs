@@ -1,4 +1,4 @@
-// Starts the peer as the harness does and speaks the wire's exact bytes to it: `node test.mjs`.
+// Starts the peer as the harness does and speaks the wire's exact bytes to it: `node --test test.mjs`.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -67,6 +67,23 @@ for (const args of [[], ["--delivery", "send"]]) {
       a.ping();
       await once(a, "pong");
       assert.deepEqual([a.inbox, both.inbox, publisher.inbox], [[], [], []]);
+    });
+
+    test("cuts_off_a_subscriber_that_does_not_read", async () => {
+      const idle = await opened(`${url}/v1/ws`, SUBSCRIBER);
+      const publisher = await opened(`${url}/v1/publish`, PUBLISHER);
+      idle.send('{"op":"subscribe","id":1,"symbols":["A"],"snapshot":false}');
+      await idle.next();
+      idle._socket.pause();
+      // Some 30 MB: 8 MiB in the server, and what the kernel takes.
+      const ticks = `[${Array(10_000).fill(tick("A", 1)).join(",")}]`;
+      for (let i = 0; i < 25; i += 1) publisher.send(ticks);
+      publisher.send('{"op":"flush","id":2}');
+      assert.match(await publisher.next(), /"accepted":250000,/);
+      const closed = once(idle, "close");
+      idle._socket.resume();
+      assert.equal((await closed)[0], 1006);
+      assert.ok(idle.inbox.length < 250_000);
     });
 
     test("ends_cleanly_on_sigterm", async () => {
