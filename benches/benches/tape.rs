@@ -2,6 +2,8 @@
 //!
 //! - `tape_publish`: what a record costs the writer, nobody reading. The tape also links it into its
 //!   symbol's history and keeps it as a snapshot, which the others don't.
+//! - `tape_take`: what a record costs a reader that is behind, the writer being silent. The tape keeps
+//!   the record, the queues give it up.
 //! - `tape_read`: from the first push of a batch until each of 1 or 4 readers has all of it.
 //!   Queues hand each element to one reader, so there it takes one queue a reader.
 //!
@@ -117,6 +119,54 @@ fn publish(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+fn take(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tape_take");
+    group.throughput(Throughput::Elements(1));
+    let capacity = CAPACITY as u64;
+    let (mut writer, tape) = tape();
+    (0..capacity).for_each(|at| push(&mut writer, at));
+    let mut at = 0;
+    group.bench_function("tickwire", |bencher| {
+        bencher.iter(|| {
+            at = (at + 1) % capacity;
+            black_box(tape.read(Position(at))).is_ok()
+        });
+    });
+    let queue = ArrayQueue::new(CAPACITY);
+    group.bench_function("crossbeam_array_queue", |bencher| {
+        bencher.iter_custom(|records| {
+            let publish = |at| assert!(queue.push(record(at)).is_ok(), "the batch fits");
+            drain(records, publish, || queue.pop())
+        });
+    });
+    let (sender, mut receiver) = broadcast::channel(CAPACITY);
+    group.bench_function("tokio_broadcast", |bencher| {
+        bencher.iter_custom(|records| {
+            let publish = |at| assert!(sender.send(record(at)).is_ok(), "there is a receiver");
+            drain(records, publish, || receiver.try_recv().ok())
+        });
+    });
+    group.finish();
+}
+
+/// Times `take` alone: each batch is published before.
+fn drain(
+    records: u64,
+    mut publish: impl FnMut(u64),
+    mut take: impl FnMut() -> Option<Record>,
+) -> Duration {
+    let mut elapsed = Duration::ZERO;
+    for batch in batches(records) {
+        (0..batch).for_each(&mut publish);
+        let start = Instant::now();
+        for _ in 0..batch {
+            assert!(black_box(take()).is_some(), "it was published");
+        }
+        elapsed += start.elapsed();
+    }
+    elapsed
 }
 
 /// Times `send` alone: the channel does not overwrite, so it is emptied between batches.
@@ -261,6 +311,6 @@ fn short() -> Criterion {
 criterion_group! {
     name = benches;
     config = short();
-    targets = publish, read
+    targets = publish, take, read
 }
 criterion_main!(benches);

@@ -2,7 +2,7 @@
 //! delivered + skipped + gapped = q − s. Kept per connection, symbol and channel.
 
 use rustc_hash::FxHashMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::message::{Channel, Tick};
 
@@ -10,7 +10,7 @@ use crate::message::{Channel, Tick};
 const HOLES_MAX: usize = 16;
 
 /// What came, and what was wrong with it, over all connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Ticks in their order.
     pub delivered: u64,

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     compare::Compare,
     host,
+    paper::Paper,
     report::{Report, TABLE_HEAD},
     scenario::{Hot, Target},
     token::Signer,
@@ -27,6 +28,8 @@ enum Command {
     Hot(HotCommand),
     /// The same against tickwire and a plain tokio-tungstenite server, in pairs; starts both.
     Compare(CompareCommand),
+    /// Writes REPORT.md and its plots from the files of one comparison.
+    Report(Paper),
 }
 
 #[derive(Args)]
@@ -113,6 +116,7 @@ impl Cli {
         let sound = match self.command {
             Command::Hot(hot) => hot.run()?,
             Command::Compare(compare) => compare.run()?,
+            Command::Report(paper) => paper.write()?,
         };
         Ok(if sound {
             ExitCode::SUCCESS

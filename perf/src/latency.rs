@@ -1,7 +1,7 @@
 //! Latencies, kept as a histogram: an average would hide what matters.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest latency told apart, µs.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -11,7 +11,7 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 pub struct Latencies(Histogram<u64>);
 
 /// What a report says of one, µs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::struct_field_names, reason = "the unit is part of the name")]
 pub struct Quantiles {
     /// Half were faster.

@@ -17,8 +17,11 @@ mod host;
 mod latency;
 mod load;
 mod message;
+mod paper;
 mod publisher;
 mod report;
+#[allow(dead_code, reason = "the scenarios are being moved to it")]
+mod run;
 mod scenario;
 mod schedule;
 mod server;
