@@ -27,7 +27,7 @@ use tickwire_proto::{
 
 use super::{
     encode,
-    outbox::Piece,
+    pieces::Piece,
     rows::{Account, Rows},
     seek::{Found, Seek},
 };

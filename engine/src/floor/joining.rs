@@ -15,7 +15,7 @@ use tickwire_proto::{
 use super::{
     Floor, encode,
     join::{Join, JoinKey, Progress, Purpose, Stage, Walk},
-    outbox::Piece,
+    pieces::Piece,
     rows::Account,
     selections::Options,
 };

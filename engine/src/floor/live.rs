@@ -30,15 +30,13 @@ impl Floor {
         }
         let mut taken = 0;
         while self.at < head && taken < self.config.ticks_per_turn {
-            let symbol = self.tape.symbol_at(self.at);
-            // A symbol that this floor has not met yet was born after `take_newborn`.
-            if symbol.0 as usize >= self.rows.len() {
-                self.take_newborn();
+            self.at = self.tape.first_wanted(self.at..head, self.rows.wanted());
+            if self.at == head {
+                break;
             }
-            let wanted = (symbol.0 as usize) < self.rows.len()
-                && !self.rows.row(symbol).subscribers.is_empty();
-            if !wanted {
-                self.at = Position(self.at.0 + 1);
+            // A symbol that this floor has not met yet was born after `take_newborn`.
+            if self.rows.takes_in(self.tape.symbol_at(self.at)) {
+                self.take_newborn();
                 continue;
             }
             match self.tape.read(self.at) {

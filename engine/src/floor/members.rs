@@ -3,7 +3,7 @@
 use tickwire_proto::{request::Mode, tick::Channel};
 
 use super::{
-    Floor, conflate::Conflated, join::JoinKey, mark_dirty, outbox::Piece, rows::Subscriber,
+    Floor, conflate::Conflated, join::JoinKey, mark_dirty, pieces::Piece, rows::Subscriber,
     selections::Options,
 };
 use crate::tape::SymbolId;

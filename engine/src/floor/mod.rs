@@ -25,6 +25,8 @@ mod joining;
 mod live;
 mod members;
 mod outbox;
+mod pieces;
+mod queue;
 mod reader;
 mod rehearsal;
 mod requests;

@@ -1,11 +1,11 @@
 //! What one connection has yet to be sent.
 //!
 //! Control messages go first. Behind them stands one queue, in order: ticks as references into
-//! the tape, and frames of the connection's own. A backlog of ticks therefore costs 32 bytes
+//! the tape, and frames of the connection's own. A backlog of ticks therefore costs 40 bytes
 //! each and no copy; one above `lag_soft_ticks` is conflated to the latest tick of each symbol and
 //! channel, with a `gap` for what that drops, until the client has caught up.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 use tickwire_proto::{
@@ -16,6 +16,8 @@ use tickwire_proto::{
 
 use super::{
     encode::{self, Encoder},
+    pieces::{OwnFrame, Piece},
+    queue::{Entry, Queue},
     rows::Rows,
 };
 use crate::tape::{Position, SymbolId, Tape};
@@ -40,15 +42,6 @@ pub struct Queued {
     pub skipped: u32,
 }
 
-enum Entry {
-    Tick(Queued),
-    /// A frame of the connection's own, or several.
-    Frame(Box<OwnFrame>),
-}
-
-// Frames are few and ticks are many: the queue is as dense as if there were only ticks.
-const _: () = assert!(size_of::<Entry>() == size_of::<Queued>());
-
 /// What of one symbol and channel a lagging client will get: the latest tick, and the range
 /// that it replaces.
 #[derive(Clone, Copy, Debug)]
@@ -57,90 +50,12 @@ struct Lagging {
     latest: Queued,
 }
 
-/// Frames of a connection's own, and whose each stretch of them is.
-#[derive(Default)]
-pub struct Piece {
-    /// The frames, back to back.
-    pub bytes: Vec<u8>,
-    /// Ends of stretches, with the symbol that each is about.
-    stretches: Vec<(usize, Option<SymbolId>)>,
-}
-
-impl Piece {
-    /// A piece that is about no symbol.
-    pub fn of_nobody(bytes: Vec<u8>) -> Self {
-        let mut piece = Self {
-            bytes,
-            stretches: Vec::new(),
-        };
-        piece.end_stretch(None);
-        piece
-    }
-
-    /// Says that what was written since this was last said is about `symbol`.
-    pub fn about(&mut self, symbol: SymbolId) {
-        self.end_stretch(Some(symbol));
-    }
-
-    /// Says that what was written since is about no symbol.
-    pub fn about_nobody(&mut self) {
-        self.end_stretch(None);
-    }
-
-    fn end_stretch(&mut self, symbol: Option<SymbolId>) {
-        let end = self.bytes.len();
-        match self.stretches.last_mut() {
-            Some((last_end, last)) if *last == symbol => *last_end = end,
-            _ => self.stretches.push((end, symbol)),
-        }
-    }
-}
-
-/// A frame, or several, that wait for their turn.
-struct OwnFrame {
-    bytes: Rc<[u8]>,
-    about: About,
-}
-
-enum About {
-    Symbol(SymbolId),
-    Stretches(Vec<(usize, Option<SymbolId>)>),
-}
-
-impl OwnFrame {
-    /// Takes out what is about `symbol`.
-    fn forget(&mut self, symbol: SymbolId) {
-        match &mut self.about {
-            About::Symbol(own) if *own == symbol => self.bytes = Rc::from([]),
-            About::Symbol(_) => {}
-            About::Stretches(stretches) => {
-                if stretches.iter().all(|(_, own)| *own != Some(symbol)) {
-                    return;
-                }
-                let mut kept = Piece::default();
-                let mut begin = 0;
-                for (end, own) in stretches.drain(..) {
-                    if own != Some(symbol) {
-                        kept.bytes.extend_from_slice(&self.bytes[begin..end]);
-                        kept.end_stretch(own);
-                    }
-                    begin = end;
-                }
-                self.bytes = kept.bytes.into();
-                *stretches = kept.stretches;
-            }
-        }
-    }
-}
-
 /// The queue of one connection.
 #[derive(Default)]
 pub struct Outbox {
     /// Frames that may overtake ticks: `ack`, `error`, `pong`, control frames.
     pub control: Vec<u8>,
-    entries: VecDeque<Entry>,
-    frame_bytes: u32,
-    ticks: u32,
+    queue: Queue,
     lag: Option<Box<FxHashMap<(SymbolId, Channel), Lagging>>>,
 }
 
@@ -158,7 +73,7 @@ pub struct Assembled {
 #[derive(Default)]
 pub struct Shared {
     format: Subprotocol,
-    ticks: Vec<Queued>,
+    ticks: Vec<Position>,
     bytes: Option<Rc<Vec<u8>>>,
 }
 
@@ -180,44 +95,37 @@ impl Outbox {
     /// Queues a tick; conflates the backlog where it passes `lag_soft_ticks`.
     ///
     /// Returns how many ticks were dropped in favour of later ones.
+    #[inline]
     pub fn push_tick(&mut self, tick: Queued, lag_soft_ticks: usize) -> u64 {
+        if self.lag.is_none() && self.queue.ticks().len() < lag_soft_ticks {
+            self.queue.push_tick(tick);
+            return 0;
+        }
+        self.push_late_tick(tick)
+    }
+
+    #[cold]
+    fn push_late_tick(&mut self, tick: Queued) -> u64 {
         if let Some(lag) = &mut self.lag {
             return note(lag, tick);
         }
-        self.entries.push_back(Entry::Tick(tick));
-        self.ticks += 1;
-        if self.ticks as usize > lag_soft_ticks {
-            self.conflate_backlog()
-        } else {
-            0
-        }
+        self.queue.push_tick(tick);
+        self.conflate_backlog()
     }
 
     /// Queues a frame about a symbol, which others may share, behind what is queued.
     pub fn push_frame(&mut self, symbol: SymbolId, bytes: Rc<[u8]>) {
-        self.push_own(OwnFrame {
-            bytes,
-            about: About::Symbol(symbol),
-        });
+        self.queue.push_frame(OwnFrame::about(symbol, bytes));
     }
 
     /// Queues frames of the connection's own, behind what is queued.
     pub fn push_piece(&mut self, piece: Piece) {
-        self.push_own(OwnFrame {
-            bytes: piece.bytes.into(),
-            about: About::Stretches(piece.stretches),
-        });
-    }
-
-    fn push_own(&mut self, frame: OwnFrame) {
-        // Bounded far below 4 GiB by `queued_bytes_max` and by what one join hands over at once.
-        self.frame_bytes += frame.bytes.len() as u32;
-        self.entries.push_back(Entry::Frame(Box::new(frame)));
+        self.queue.push_frame(piece.into());
     }
 
     /// Bytes of own frames in the queue.
     pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes as usize
+        self.queue.frame_bytes()
     }
 
     /// Bytes of everything but ticks: own frames, and control messages, which a client that
@@ -228,7 +136,7 @@ impl Outbox {
 
     /// Ticks in the queue, those of a lagging client counted once per symbol and channel.
     pub fn ticks(&self) -> usize {
-        self.ticks as usize + self.lag.as_ref().map_or(0, |lag| lag.len())
+        self.queue.ticks().len() + self.lag.as_ref().map_or(0, |lag| lag.len())
     }
 
     /// Whether the client lags so far behind that its ticks are conflated.
@@ -238,7 +146,7 @@ impl Outbox {
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.entries.is_empty() && self.lag.is_none()
+        self.control.is_empty() && self.is_control_only()
     }
 
     /// Whether nothing is queued but a ping, which browsers do not see.
@@ -248,14 +156,12 @@ impl Outbox {
 
     /// Whether only messages that may not wait are queued.
     pub fn is_control_only(&self) -> bool {
-        self.entries.is_empty() && self.lag.is_none()
+        self.queue.is_empty() && self.lag.is_none()
     }
 
     /// Drops everything but control messages; what a closing connection still sends.
     pub fn abandon_queue(&mut self) {
-        self.entries = VecDeque::new();
-        self.frame_bytes = 0;
-        self.ticks = 0;
+        self.queue = Queue::default();
         self.lag = None;
     }
 
@@ -291,17 +197,7 @@ impl Outbox {
         if let Some(lag) = &mut self.lag {
             lag.retain(|(id, _), _| *id != symbol);
         }
-        let before = self.entries.len();
-        self.entries
-            .retain(|entry| !matches!(entry, Entry::Tick(tick) if tick.symbol == symbol));
-        self.ticks -= (before - self.entries.len()) as u32;
-        for entry in &mut self.entries {
-            if let Entry::Frame(frame) = entry {
-                self.frame_bytes -= frame.bytes.len() as u32;
-                frame.forget(symbol);
-                self.frame_bytes += frame.bytes.len() as u32;
-            }
-        }
+        self.queue.forget(symbol);
     }
 
     fn release(&mut self, lagging: &Lagging, format: Subprotocol, rows: &mut Rows) {
@@ -311,8 +207,7 @@ impl Outbox {
             write_lost(&mut frame, format, rows, &latest, from, latest.seq - 1);
             self.push_frame(latest.symbol, frame.into());
         }
-        self.entries.push_back(Entry::Tick(latest));
-        self.ticks += 1;
+        self.queue.push_tick(latest);
     }
 
     /// Replaces the queued ticks by the latest of each symbol and channel.
@@ -320,19 +215,9 @@ impl Outbox {
     /// Own frames keep their place, and a tick never passes one: those before a frame of any
     /// kind stay as they are, so only what follows the last own frame is conflated.
     fn conflate_backlog(&mut self) -> u64 {
-        let tail_at = self
-            .entries
-            .iter()
-            .rposition(|entry| matches!(entry, Entry::Frame(_)))
-            .map_or(0, |last_frame| last_frame + 1);
         let mut lag = Box::new(FxHashMap::default());
-        let mut dropped = 0;
-        for entry in self.entries.drain(tail_at..) {
-            if let Entry::Tick(tick) = entry {
-                self.ticks -= 1;
-                dropped += note(&mut lag, tick);
-            }
-        }
+        let tail = self.queue.take_tail();
+        let dropped = tail.into_iter().map(|tick| note(&mut lag, tick)).sum();
         self.lag = Some(lag);
         dropped
     }
@@ -344,17 +229,15 @@ impl Outbox {
         out.append(&mut self.control);
         self.catch_up(assembly);
         while out.len() < assembly.bytes_max {
-            let Some(entry) = self.entries.pop_front() else {
+            let Some(entry) = self.queue.pop() else {
                 break;
             };
             match entry {
                 Entry::Frame(frame) => {
                     lost.write_at(out.len(), out, assembly);
-                    self.frame_bytes -= frame.bytes.len() as u32;
                     out.extend_from_slice(&frame.bytes);
                 }
                 Entry::Tick(tick) => {
-                    self.ticks -= 1;
                     let begin = out.len();
                     if write_queued(out, &tick, assembly) {
                         lost.write_at(begin, out, assembly);
@@ -379,48 +262,39 @@ impl Outbox {
         spare: impl FnOnce() -> Rc<Vec<u8>>,
         assembly: &mut Assembly<'_>,
     ) -> Option<(Rc<Vec<u8>>, Assembled)> {
-        let plain = self.control.is_empty() && self.lag.is_none();
-        if !plain || self.entries.len() > SHARED_TICKS_MAX {
+        if !self.control.is_empty() || self.lag.is_some() || self.queue.has_frames() {
             return None;
         }
-        let ticks = self.entries.len() as u64;
+        let ticks = self.queue.ticks();
+        let count = ticks.len() as u64;
         if let Some(bytes) = &shared.bytes
             && shared.format == assembly.format
-            && self.holds_exactly(&shared.ticks)
+            && shared.holds(ticks)
         {
             let bytes = Rc::clone(bytes);
-            self.entries.clear();
-            self.ticks = 0;
+            self.queue.clear_ticks();
+            let ticks = count;
             return Some((bytes, Assembled { ticks, lost: 0 }));
         }
         shared.bytes = None;
+        if ticks.iter().any(|tick| tick.skipped > 0) {
+            return None;
+        }
         shared.format = assembly.format;
         shared.ticks.clear();
-        for entry in &self.entries {
-            match entry {
-                Entry::Tick(tick) if tick.skipped == 0 => shared.ticks.push(*tick),
-                _ => return None,
-            }
-        }
+        shared.ticks.extend(ticks.iter().map(|tick| tick.position));
         let mut bytes = spare();
         let assembled = self.assemble(Rc::make_mut(&mut bytes), assembly);
-        if assembled.lost == 0 && self.entries.is_empty() {
+        if assembled.lost == 0 && self.queue.is_empty() {
             shared.bytes = Some(Rc::clone(&bytes));
         }
         Some((bytes, assembled))
     }
 
-    /// Whether the queue holds these ticks and nothing else.
-    fn holds_exactly(&self, ticks: &[Queued]) -> bool {
-        let same =
-            |(entry, tick): (&Entry, &Queued)| matches!(entry, Entry::Tick(own) if own == tick);
-        self.entries.len() == ticks.len() && self.entries.iter().zip(ticks).all(same)
-    }
-
     /// A client whose queue has drained gets the latest of what it missed, and the full stream
     /// from there on.
     fn catch_up(&mut self, assembly: &mut Assembly<'_>) {
-        if self.entries.is_empty() {
+        if self.queue.is_empty() {
             self.settle_all(assembly.format, assembly.rows);
         }
     }
@@ -428,9 +302,9 @@ impl Outbox {
     /// A large backlog that is gone need not keep its memory. A small one does, since the next
     /// burst would only ask for it again.
     fn shrink(&mut self) {
-        const ENTRIES_KEPT: usize = 1_024;
-        if self.entries.is_empty() && self.entries.capacity() > ENTRIES_KEPT {
-            self.entries = VecDeque::new();
+        const TICKS_KEPT: usize = 1_024;
+        if self.queue.is_empty() && self.queue.capacity() > TICKS_KEPT {
+            self.queue = Queue::default();
         }
         if self.control.capacity() > 4096 {
             self.control = Vec::new();
@@ -439,21 +313,25 @@ impl Outbox {
 
     /// Gives back all memory that a silent connection does not need.
     pub fn rest(&mut self) {
-        self.entries.shrink_to_fit();
+        self.queue.rest();
         self.control.shrink_to_fit();
     }
 }
 
 impl Shared {
+    /// Whether these are the ticks of the last send. A position names its tick, whatever else is
+    /// known of it; what `conflate` has marked is nobody else's.
+    fn holds(&self, ticks: &[Queued]) -> bool {
+        let same = |(own, tick): (&Position, &Queued)| *own == tick.position && tick.skipped == 0;
+        self.ticks.len() == ticks.len() && self.ticks.iter().zip(ticks).all(same)
+    }
+
     /// Forgets the last send, so that its buffer can be used again.
     pub fn clear(&mut self) {
         self.bytes = None;
         self.ticks.clear();
     }
 }
-
-/// A longer backlog is hardly ever shared, and comparing it would cost more than copying.
-const SHARED_TICKS_MAX: usize = 64;
 
 fn note(lag: &mut FxHashMap<(SymbolId, Channel), Lagging>, tick: Queued) -> u64 {
     match lag.entry((tick.symbol, tick.channel)) {

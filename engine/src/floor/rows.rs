@@ -91,6 +91,8 @@ pub struct Rows {
     tape: Arc<Tape>,
     floor: u32,
     table: Vec<Row>,
+    /// Which of them have a subscriber: what the search of the tape looks at.
+    wanted: Vec<bool>,
     ids: FxHashMap<Symbol, SymbolId>,
     next_wire_id: u32,
 }
@@ -102,6 +104,7 @@ impl Rows {
             tape,
             floor,
             table: Vec::new(),
+            wanted: Vec::new(),
             ids: FxHashMap::default(),
             next_wire_id: 0,
         }
@@ -121,6 +124,7 @@ impl Rows {
             subscribers: Vec::new(),
             wire_ids: SmallVec::new(),
         });
+        self.wanted.push(false);
         Some((id, name))
     }
 
@@ -129,9 +133,14 @@ impl Rows {
         self.ids.get(symbol).copied()
     }
 
-    /// How many symbols are known.
-    pub fn len(&self) -> usize {
-        self.table.len()
+    /// Which symbols have a subscriber, by their ids.
+    pub fn wanted(&self) -> &[bool] {
+        &self.wanted
+    }
+
+    /// Whether the symbol is yet to be taken in by [`Rows::next_newborn`].
+    pub fn takes_in(&self, id: SymbolId) -> bool {
+        (self.table.len()..self.tape.symbols() as usize).contains(&(id.0 as usize))
     }
 
     /// The name of a symbol.
@@ -179,6 +188,7 @@ impl Rows {
         self.account_at(id, position);
         let row = &mut self.table[id.0 as usize];
         if row.subscribers.is_empty() {
+            self.wanted[id.0 as usize] = true;
             self.tape.add_interest(id, self.floor);
         }
         row.subscribers.push(subscriber);
@@ -191,6 +201,7 @@ impl Rows {
         row.subscribers.swap_remove(index as usize);
         if row.subscribers.is_empty() {
             row.subscribers.shrink_to_fit();
+            self.wanted[id.0 as usize] = false;
             self.tape.drop_interest(id, self.floor);
         }
         row.subscribers

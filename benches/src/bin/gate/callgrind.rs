@@ -27,7 +27,7 @@ pub struct Report {
 pub struct Counted {
     /// What it reports.
     pub report: Report,
-    /// Instructions from its start to its end, of all threads.
+    /// Instructions of its turns.
     pub instructions: u64,
 }
 
@@ -50,6 +50,8 @@ pub fn count(
     valgrind
         .arg("--tool=callgrind")
         .arg(out_file)
+        // What the driver does between turns, such as writing the tape, is not the floor's.
+        .arg("--toggle-collect=*Rehearsal*turn*")
         .arg(driver)
         .args(["--case", case, "--ticks", &ticks.to_string()]);
     let output = run(&mut valgrind)?;

@@ -177,6 +177,17 @@ fn check_records(tape: &Tape, model: &Model) {
             assert_eq!(tape.symbol_at(at), record.symbol);
         }
     }
+    // Nobody wants it, one symbol is wanted, or none is known.
+    let all = tape.oldest()..tape.head();
+    for wanted in [vec![false; 64], vec![true, false, true], vec![]] {
+        let is_wanted = |at: &u64| {
+            let symbol = tape.symbol_at(Position(*at)).0 as usize;
+            wanted.get(symbol).is_none_or(|wanted| *wanted)
+        };
+        let first = (all.start.0..all.end.0).find(is_wanted);
+        let expected = first.map_or(all.end, Position);
+        assert_eq!(tape.first_wanted(all.clone(), &wanted), expected);
+    }
     for record in &model.records {
         assert_eq!(tape.next(record), model.next(record), "next of {record:?}");
         assert_eq!(
