@@ -15,7 +15,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{account::Counts, host::Facts, latency::Quantiles};
+use crate::{
+    account::Counts,
+    host::Facts,
+    latency::Quantiles,
+    scenario::{Arena, Scenario, Settings},
+    token::Signer,
+};
 
 /// One scenario, run once against one server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -170,15 +176,12 @@ impl Memory {
 impl Run {
     /// A run that ended now, on this machine.
     pub fn new(scenario: &str, server: &str, title: &str, round: u32) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Self {
             scenario: scenario.to_owned(),
             server: server.to_owned(),
             title: title.to_owned(),
             round,
-            unix_s: now.as_secs(),
+            unix_s: now_s(),
             command: std::env::args().collect(),
             host: Facts::read(),
             versions: Vec::new(),
@@ -186,6 +189,24 @@ impl Run {
             points: Vec::new(),
             faults: Vec::new(),
         }
+    }
+
+    /// Plays `scenario` and takes what was measured, or why nothing was.
+    pub fn play(
+        &mut self,
+        scenario: Scenario,
+        settings: &Settings,
+        arena: &Arena<'_>,
+        signer: &Signer,
+    ) {
+        match scenario.play(settings, arena, signer) {
+            Ok(points) => {
+                self.faults.extend(scenario.faults(&points));
+                self.points = points;
+            }
+            Err(error) => self.faults.push(error.to_string().trim_end().to_owned()),
+        }
+        self.unix_s = now_s();
     }
 
     /// Where the file of a run lies in `folder`.
@@ -215,6 +236,11 @@ impl Run {
             )
         })
     }
+}
+
+fn now_s() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
