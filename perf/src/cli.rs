@@ -10,9 +10,9 @@ use crate::{
     dialect::{self, Dialect},
     host,
     load::Pace,
-    paper::Paper,
     peer,
     process::Tree,
+    report::Report,
     run::Run,
     scenario::{Arena, Scenario, Settings},
     session::Target,
@@ -38,7 +38,7 @@ enum Command {
     /// Lists the servers that can be started.
     Servers(Servers),
     /// Writes REPORT.md and its plots from the files of one comparison.
-    Report(Paper),
+    Report(Report),
 }
 
 /// One scenario against one server.
@@ -170,7 +170,7 @@ impl Cli {
             Command::Play(play) => play.run()?,
             Command::Compare(compare) => compare.run()?,
             Command::Servers(servers) => servers.list()?,
-            Command::Report(paper) => paper.write()?,
+            Command::Report(report) => report.write()?,
         };
         Ok(if sound {
             ExitCode::SUCCESS

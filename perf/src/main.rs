@@ -4,7 +4,7 @@
 //!  schedule, ticks ──► publisher thread ──► server ──► load (main thread, epoll)
 //!                           └── dialect ──┘    │   └── dialect ──┘ │ reference, account, latency
 //!                                              │                  ▼
-//!                    contender, peer ──► server, process ──► session ──► scenario ──► run ──► paper
+//!                    contender, peer ──► server, process ──► session ──► scenario ──► run ──► report
 //!                                                                           └── compare
 //! ```
 //!
@@ -21,11 +21,11 @@ mod frame;
 mod host;
 mod latency;
 mod load;
-mod paper;
 mod peer;
 mod process;
 mod publisher;
 mod reference;
+mod report;
 mod run;
 mod scenario;
 mod schedule;

@@ -1,0 +1,169 @@
+//! The files of one comparison, and the figures that they hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
+
+use crate::run::Run;
+
+use super::{
+    figures::{Rounds, Spread},
+    metric::{Metric, Which},
+    servers::Server,
+};
+
+/// What a comparison left in its folder.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// Ascending by scenario, server and round.
+    pub runs: Vec<Run>,
+    /// Files of runs that are none, and why.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// Whose figure is meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The scenario.
+    pub scenario: &'a str,
+    /// The server's name.
+    pub server: &'a str,
+    /// Which of the run's points.
+    pub which: Which<'a>,
+}
+
+impl Results {
+    /// Reads every `<scenario>--<server>--<round>.json` of `folder`.
+    ///
+    /// A file that cannot be read is named in the report: the comparison is not lost with it, and
+    /// nobody takes it for complete.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read, or has no file of a run.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        let mut results = Self::default();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_run = name.matches("--").count() >= 2 && name.ends_with(".json");
+            if !is_run {
+                continue;
+            }
+            match Run::read(&path) {
+                Ok(run) => results.runs.push(run),
+                Err(error) => {
+                    // It begins with the path, of which the report has its own idea.
+                    let path = format!("{}: ", path.display());
+                    let reason = error.to_string().replace(&path, "");
+                    results.unreadable.push((name.into_owned(), reason));
+                }
+            }
+        }
+        if results.runs.is_empty() && results.unreadable.is_empty() {
+            let nothing = format!("{} has no file of a run", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, nothing));
+        }
+        // The order of a folder's entries is the file system's own; a report must not depend on it.
+        let key = |run: &Run| (run.scenario.clone(), run.server.clone(), run.round);
+        results.runs.sort_by_cached_key(key);
+        results.unreadable.sort();
+        Ok(results)
+    }
+
+    /// The runs of one server in one scenario, by round.
+    pub fn runs_of<'a>(
+        &'a self,
+        scenario: &'a str,
+        server: &'a str,
+    ) -> impl Iterator<Item = &'a Run> {
+        self.runs
+            .iter()
+            .filter(move |run| run.scenario == scenario && run.server == server)
+    }
+
+    /// Names of all scenarios, ascending.
+    pub fn scenarios(&self) -> BTreeSet<&str> {
+        self.runs.iter().map(|run| run.scenario.as_str()).collect()
+    }
+
+    /// All servers, in the order of the report.
+    pub fn servers(&self) -> Vec<Server> {
+        self.servers_where(|_| true)
+    }
+
+    /// The servers that were run in a scenario, in the order of the report.
+    pub fn servers_in(&self, scenario: &str) -> Vec<Server> {
+        self.servers_where(|run| run.scenario == scenario)
+    }
+
+    fn servers_where(&self, wanted: impl Fn(&Run) -> bool) -> Vec<Server> {
+        let runs = self.runs.iter().filter(|run| wanted(run));
+        let titles: BTreeMap<&str, &str> = runs
+            .map(|run| (run.server.as_str(), run.title.as_str()))
+            .collect();
+        let mut servers: Vec<Server> = titles
+            .into_iter()
+            .map(|(name, title)| Server::new(name, title))
+            .collect();
+        servers.sort();
+        servers
+    }
+
+    /// What sets a scenario's points apart, in the order of the run that has most of them; one
+    /// empty label where there is one point only.
+    pub fn labels(&self, scenario: &str) -> Vec<&str> {
+        let runs = || self.runs.iter().filter(|run| run.scenario == scenario);
+        // The first of several with the most: `max_by_key` would take the last.
+        let most = runs().map(|run| run.points.len()).max().unwrap_or_default();
+        let fullest = runs().find(|run| run.points.len() == most);
+        let mut labels: Vec<&str> = Vec::new();
+        for point in fullest
+            .into_iter()
+            .chain(runs())
+            .flat_map(|run| &run.points)
+        {
+            if !labels.contains(&point.label.as_str()) {
+                labels.push(&point.label);
+            }
+        }
+        labels
+    }
+
+    /// How many rounds a scenario has.
+    pub fn rounds(&self, scenario: &str) -> usize {
+        let runs = self.runs.iter().filter(|run| run.scenario == scenario);
+        runs.map(|run| run.round).collect::<BTreeSet<_>>().len()
+    }
+
+    /// A figure of every round in which it was measured.
+    pub fn by_round(&self, place: Place<'_>, metric: &Metric) -> Rounds {
+        self.runs_of(place.scenario, place.server)
+            .filter_map(|run| Some((run.round, metric.of(run, place.which)?)))
+            .collect()
+    }
+
+    /// A figure over all rounds.
+    pub fn spread(&self, place: Place<'_>, metric: &Metric) -> Option<Spread> {
+        Spread::of(self.by_round(place, metric).into_values())
+    }
+
+    /// A figure as a multiple of another server's, paired round by round. None of a server against
+    /// itself, which says nothing.
+    pub fn ratio(&self, of: Place<'_>, against: Place<'_>, metric: &Metric) -> Option<Spread> {
+        if of.server == against.server {
+            return None;
+        }
+        let (of, against) = (self.by_round(of, metric), self.by_round(against, metric));
+        Spread::paired(&of, &against)
+    }
+}
+
+impl<'a> Place<'a> {
+    /// The same of another server.
+    pub fn of(self, server: &'a str) -> Self {
+        Self { server, ..self }
+    }
+}
