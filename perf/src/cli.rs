@@ -50,6 +50,18 @@ enum Play {
     Watchlist(PlayCommand),
     /// Few subscribers of everything.
     Firehose(PlayCommand),
+    /// A rate that rises to fifty times the mean for two seconds.
+    Burst(PlayCommand),
+    /// Silent connections: what they cost in memory.
+    Idle(PlayCommand),
+    /// A low rate, to one subscriber and to many.
+    Latency(PlayCommand),
+    /// tickwire with one floor and with more.
+    Scale(PlayCommand),
+    /// `hot` at rising rates, to the highest that is sustained.
+    RampHot(PlayCommand),
+    /// `watchlist` at rising rates, to the highest that is sustained.
+    RampWatchlist(PlayCommand),
 }
 
 /// Other figures than the scenario's own.
@@ -77,6 +89,9 @@ struct Figures {
     /// 28,000 ports.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1 << 16))]
     sources: Option<u32>,
+    /// Counts system calls as well, in a window of its own (hot, watchlist, firehose).
+    #[arg(long)]
+    syscalls: bool,
 }
 
 /// What can be started, and on which cores.
@@ -186,6 +201,12 @@ impl Play {
             Self::Hot(command) => command.run(Scenario::Hot),
             Self::Watchlist(command) => command.run(Scenario::Watchlist),
             Self::Firehose(command) => command.run(Scenario::Firehose),
+            Self::Burst(command) => command.run(Scenario::Burst),
+            Self::Idle(command) => command.run(Scenario::Idle),
+            Self::Latency(command) => command.run(Scenario::Latency),
+            Self::Scale(command) => command.run(Scenario::Scale),
+            Self::RampHot(command) => command.run(Scenario::RampHot),
+            Self::RampWatchlist(command) => command.run(Scenario::RampWatchlist),
         }
     }
 }
@@ -329,6 +350,7 @@ impl Figures {
                     .map_or(settings.pace.in_progress_max, |max| max as usize),
                 sources: self.sources.unwrap_or(settings.pace.sources),
             },
+            syscalls: self.syscalls,
             ..settings
         }
     }

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     dialect::{self, Dialect},
     peer::Peer,
+    scenario::Scenario,
     server::{Program, Server, ServerError, free_address},
 };
 
@@ -44,15 +45,18 @@ struct Form {
     max_delay_ms: Option<u32>,
     /// Confined to the server's core; else laid out as it likes.
     confined: bool,
+    /// What floors do while no tick comes, where it is not the default; matters to `latency` alone.
+    idle: Option<&'static str>,
 }
 
-const FORMS: [Form; 5] = [
+const FORMS: [Form; 7] = [
     Form {
         name: "tickwire",
         title: "tickwire",
         sbe: false,
         max_delay_ms: None,
         confined: true,
+        idle: None,
     },
     Form {
         name: "tickwire-sbe",
@@ -60,6 +64,7 @@ const FORMS: [Form; 5] = [
         sbe: true,
         max_delay_ms: None,
         confined: true,
+        idle: None,
     },
     Form {
         name: "tickwire-delay20",
@@ -67,6 +72,7 @@ const FORMS: [Form; 5] = [
         sbe: false,
         max_delay_ms: Some(20),
         confined: true,
+        idle: None,
     },
     Form {
         name: "tickwire-sbe-delay20",
@@ -74,6 +80,7 @@ const FORMS: [Form; 5] = [
         sbe: true,
         max_delay_ms: Some(20),
         confined: true,
+        idle: None,
     },
     Form {
         name: "tickwire-default",
@@ -81,6 +88,23 @@ const FORMS: [Form; 5] = [
         sbe: false,
         max_delay_ms: None,
         confined: false,
+        idle: None,
+    },
+    Form {
+        name: "tickwire-spin",
+        title: "tickwire, spinning",
+        sbe: false,
+        max_delay_ms: None,
+        confined: true,
+        idle: Some("spin"),
+    },
+    Form {
+        name: "tickwire-hybrid",
+        title: "tickwire, spinning, then parking",
+        sbe: false,
+        max_delay_ms: None,
+        confined: true,
+        idle: Some("hybrid"),
     },
 ];
 
@@ -129,9 +153,16 @@ pub fn of_peers(peers: &[Peer]) -> Vec<Contender> {
 }
 
 impl Contender {
-    /// Whether it is tickwire, whose settings scenarios may change.
-    pub fn is_tickwire(&self) -> bool {
-        matches!(self.kind, Kind::Tickwire { .. })
+    /// Whether `scenario` says anything about it.
+    pub fn plays(&self, scenario: Scenario) -> bool {
+        match &self.kind {
+            Kind::Tickwire { form, .. } => match scenario {
+                Scenario::Latency => form.confined && form.max_delay_ms.is_none(),
+                Scenario::Scale => form.name == FORMS[0].name,
+                _ => form.idle.is_none(),
+            },
+            Kind::Peer { .. } => scenario != Scenario::Scale,
+        }
     }
 
     /// The folder of the peer that it is a variant of.
@@ -208,6 +239,7 @@ impl Contender {
                 if form.confined && !floors_given {
                     line.extend(["--floors", "1"].map(String::from));
                 }
+                line.extend(form.idle.map(|idle| format!("--idle={idle}")));
                 line.extend(args.iter().chain(extra).cloned());
                 (binary.clone(), line, on_core.filter(|_| form.confined))
             }

@@ -10,13 +10,12 @@
 //!
 //! `perf/README.md` says what is measured, and how.
 
-#![allow(dead_code, reason = "scenarios that need it are on their way")]
-
 mod account;
 mod cli;
 mod compare;
 mod contender;
 mod dialect;
+mod echo;
 mod frame;
 mod host;
 mod latency;
@@ -32,6 +31,7 @@ mod schedule;
 mod server;
 mod session;
 mod summary;
+mod syscalls;
 mod ticks;
 mod token;
 mod upgrade;

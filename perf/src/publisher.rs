@@ -179,11 +179,6 @@ impl Publisher {
         })
     }
 
-    /// What the ticks are numbered under.
-    pub fn epoch(&self) -> u64 {
-        self.ticks.epoch()
-    }
-
     /// Ticks made so far, of all symbols in turn.
     pub fn made(&self) -> u64 {
         self.ticks.made()

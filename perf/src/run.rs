@@ -94,8 +94,8 @@ pub struct Point {
     pub generator: Generator,
     /// Cores that neither server nor generator kept busy: noise.
     pub others_busy: Option<f64>,
-    /// Whether the server kept up: 99.9 % delivered, nothing lost, p99 within the bound of the
-    /// scenario, and neither publisher nor generator in the way.
+    /// Whether the server kept up: 99.9 % delivered, nothing lost or declared lost, every tick
+    /// taken, and p99 within the bound of the scenario, as is the publisher's own delay.
     pub sustained: bool,
     /// Figures that only one scenario has, by name: `max_deliveries_per_s`, `drain_ms`, …
     pub extra: BTreeMap<String, f64>,
@@ -155,7 +155,8 @@ pub struct Generator {
     pub core_busy: Option<f64>,
     /// Deliveries per second that it could take at this point's batching: delivered ÷ busy share.
     pub ceiling_per_s: f64,
-    /// Whether it was at that ceiling, above 90 % busy: then the point measures the generator.
+    /// Whether it was above 90 % busy. Then latencies are its own in part; but as it reads more
+    /// at once the busier it is, deliveries that arrived in time are the server's merit still.
     pub reached: bool,
 }
 

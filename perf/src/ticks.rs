@@ -25,7 +25,6 @@ struct Table {
 /// Makes ticks of all symbols in turn.
 #[derive(Debug)]
 pub struct Ticks {
-    epoch: u64,
     heads: Vec<Vec<u8>>,
     tails: Vec<Vec<u8>>,
     seqs: Vec<u64>,
@@ -81,7 +80,6 @@ impl Ticks {
     pub fn new(symbols: &Symbols, epoch: u64) -> Self {
         let head = |name| format!(r#"{{"type":"trade","symbol":"{name}","epoch":{epoch},"seq":"#);
         Self {
-            epoch,
             heads: symbols
                 .names()
                 .iter()
@@ -91,11 +89,6 @@ impl Ticks {
             seqs: vec![0; symbols.len()],
             made: 0,
         }
-    }
-
-    /// What they are numbered under.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
     }
 
     /// How many were made.

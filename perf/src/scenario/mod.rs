@@ -1,5 +1,10 @@
 //! What is measured: who follows what, at which rates, and which windows count.
 
+mod burst;
+mod idle;
+mod latency;
+mod ramp;
+mod scale;
 mod steady;
 
 use std::io;
@@ -30,6 +35,18 @@ pub enum Scenario {
     Watchlist,
     /// Few subscribers of everything.
     Firehose,
+    /// A rate that rises to fifty times the mean for two seconds.
+    Burst,
+    /// Silent connections.
+    Idle,
+    /// A low rate, to one subscriber and to many.
+    Latency,
+    /// tickwire with one floor and with more.
+    Scale,
+    /// `hot` at the highest rate sustained.
+    RampHot,
+    /// `watchlist` at the highest rate sustained.
+    RampWatchlist,
 }
 
 /// Its figures.
@@ -51,6 +68,8 @@ pub struct Settings {
     pub seed: u64,
     /// How connections are made.
     pub pace: Pace,
+    /// Whether system calls are counted as well, where there is one rate.
+    pub syscalls: bool,
 }
 
 /// A server to play against.
@@ -90,12 +109,30 @@ pub enum PlayError {
 impl Scenario {
     /// All of them, each with its number of rounds.
     pub fn all(quick: bool) -> Vec<(Self, u32)> {
-        let rounds = if quick { 1 } else { 5 };
-        vec![
-            (Self::Hot, rounds),
-            (Self::Watchlist, rounds),
+        let (paired, single) = if quick { (1, 1) } else { (5, 3) };
+        let all = [
+            (Self::Hot, paired),
+            (Self::Watchlist, paired),
+            (Self::RampHot, paired),
+            (Self::RampWatchlist, paired),
+            (Self::Burst, single),
+            (Self::Latency, single),
+            (Self::Idle, 1),
             (Self::Firehose, 1),
-        ]
+            (Self::Scale, 1),
+        ];
+        // What a first look goes without.
+        let skipped = |scenario| {
+            let long = [
+                Self::Latency,
+                Self::Idle,
+                Self::Firehose,
+                Self::Scale,
+                Self::Burst,
+            ];
+            quick && long.contains(&scenario)
+        };
+        all.into_iter().filter(|play| !skipped(play.0)).collect()
     }
 
     /// Its name in files and on the command line.
@@ -121,6 +158,7 @@ impl Scenario {
                 in_progress_max: 64,
                 sources: 0,
             },
+            syscalls: false,
         };
         let watchlist = Settings {
             subscribers: 2_000,
@@ -130,12 +168,47 @@ impl Scenario {
             ..common
         };
         match self {
-            Self::Hot => common,
+            Self::Hot | Self::RampHot => common,
             Self::Watchlist => watchlist,
             Self::Firehose => Settings {
                 subscribers: 100,
                 rate: 1_000,
                 per_subscriber: 1_000,
+                ..watchlist
+            },
+            Self::Burst => Settings {
+                rate: 200,
+                duration_s: 5.0,
+                ..watchlist
+            },
+            Self::Idle => Settings {
+                subscribers: 19_000,
+                symbols: 1_000,
+                duration_s: 5.0,
+                pace: Pace {
+                    connects_per_s: 4_000,
+                    ..common.pace
+                },
+                ..common
+            },
+            Self::Latency => Settings {
+                subscribers: 10_000,
+                warmup_s: 1.0,
+                duration_s: 5.0,
+                pace: Pace {
+                    connects_per_s: 4_000,
+                    ..common.pace
+                },
+                ..common
+            },
+            Self::Scale => Settings {
+                rate: 2_500,
+                warmup_s: 1.0,
+                duration_s: 5.0,
+                ..watchlist
+            },
+            Self::RampWatchlist => Settings {
+                rate: 2_000,
                 ..watchlist
             },
         }
@@ -144,9 +217,18 @@ impl Scenario {
     /// What makes a run of it worthless for a comparison; empty for a sound one.
     pub fn faults(self, points: &[Point]) -> Vec<String> {
         match self {
-            Self::Hot | Self::Watchlist | Self::Firehose => {
-                points.iter().flat_map(session::faults).collect()
+            // Steps beyond what the server can take are the point of it.
+            Self::RampHot | Self::RampWatchlist => {
+                let strange = |point: &&Point| {
+                    let counts = point.counts;
+                    counts.duplicates + counts.out_of_order + counts.contradictions > 0
+                };
+                let last = points.iter().rfind(strange);
+                let faults =
+                    last.map(|point| format!("the account does not balance: {:?}", point.counts));
+                faults.into_iter().collect()
             }
+            _ => points.iter().flat_map(session::faults).collect(),
         }
     }
 
@@ -159,6 +241,11 @@ impl Scenario {
     ) -> Result<Vec<Point>, PlayError> {
         match self {
             Self::Hot | Self::Watchlist | Self::Firehose => steady::play(settings, arena, signer),
+            Self::Burst => burst::play(settings, arena, signer),
+            Self::Idle => idle::play(settings, arena, signer),
+            Self::Latency => latency::play(settings, arena, signer),
+            Self::Scale => scale::play(settings, arena, signer),
+            Self::RampHot | Self::RampWatchlist => ramp::play(settings, arena, signer),
         }
     }
 }
@@ -219,9 +306,12 @@ impl Arena<'_> {
         }
     }
 
-    /// Whether [`Arena::play`]'s `extra` has a meaning.
-    pub fn is_tickwire(&self) -> bool {
-        matches!(self, Self::Started { contender, .. } if contender.is_tickwire())
+    /// The core that a server started here gets.
+    pub fn server_core(&self) -> Option<usize> {
+        match self {
+            Self::Running(_) => None,
+            Self::Started { stage, .. } => Some(stage.server_core),
+        }
     }
 }
 

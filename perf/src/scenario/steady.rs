@@ -3,6 +3,9 @@
 use super::{Arena, P99_MAX_US, PlayError, Settings};
 use crate::{run::Point, schedule::Schedule, session::Session, token::Signer};
 
+/// How long system calls are counted.
+const SYSCALLS_S: f64 = 2.0;
+
 pub(super) fn play(
     settings: &Settings,
     arena: &Arena<'_>,
@@ -16,7 +19,9 @@ pub(super) fn play(
         let mut points = session.run(&schedule, &[window], P99_MAX_US)?;
         for point in &mut points {
             point.rate = f64::from(settings.rate);
-            point.label = format!("{} ticks/s", settings.rate);
+            if settings.syscalls {
+                point.syscalls_per_tick = session.syscalls_per_tick(settings.rate, SYSCALLS_S)?;
+            }
         }
         Ok(points)
     })
