@@ -1,35 +1,20 @@
-//! Where the time goes: the profile, the system calls, and what was written by hand about them.
+//! Where the time goes: the profile, the counts of instructions and system calls, and what was
+//! written by hand about them.
 
-use std::{fmt::Write as _, fs, io, path::Path};
+use std::fmt::Write as _;
 
-use serde::Deserialize;
-
-use super::{markdown::Table, results::Results, scenarios};
-
-/// File of the profile in the folder of results.
-const PROFILE: &str = "profile.json";
-
-/// One line of `profile.json`.
-#[derive(Clone, Debug, Deserialize)]
-struct Share {
-    function: String,
-    /// Of all instructions, 0 to 1.
-    instructions_share: f64,
-}
+use super::{
+    figures::number,
+    markdown::Table,
+    results::{Results, Share},
+    scenarios,
+};
 
 /// The sections of the report. `notes` are taken as they are, without their title.
-///
-/// # Errors
-///
-/// `profile.json` is there and cannot be read: a report without it would look as if there was none.
-pub fn sections(
-    results: &Results,
-    folder: &Path,
-    notes: Option<&str>,
-    text: &mut String,
-) -> io::Result<()> {
+pub fn sections(results: &Results, notes: Option<&str>, text: &mut String) {
     text.push_str("## Where the time goes\n\n");
-    profile(folder, text)?;
+    profile(&results.profile, text);
+    instructions(results, text);
     syscalls(results, text);
     match notes {
         Some(notes) => {
@@ -37,30 +22,38 @@ pub fn sections(
         }
         None => text.push_str("Nobody has written notes on these runs.\n\n"),
     }
-    Ok(())
 }
 
-fn profile(folder: &Path, text: &mut String) -> io::Result<()> {
-    let path = folder.join(PROFILE);
-    let json = match fs::read_to_string(&path) {
-        Ok(json) => json,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            text.push_str("The profile was not measured.\n\n");
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    let named = |error| io::Error::other(format!("{}: {error}", path.display()));
-    let mut shares: Vec<Share> = serde_json::from_str(&json).map_err(named)?;
-    shares.sort_by(|one, other| other.instructions_share.total_cmp(&one.instructions_share));
-    text.push_str("Instructions in user mode by function, counted by callgrind:\n\n");
+fn profile(shares: &[Share], text: &mut String) {
+    if shares.is_empty() {
+        text.push_str("The profile was not measured.\n\n");
+        return;
+    }
     let mut table = Table::new(["function", "share"]);
     for share in shares {
         let percent = format!("{:.1} %", share.instructions_share * 100.0);
         table.row([format!("`{}`", share.function), percent]);
     }
-    let _ = writeln!(text, "{table}");
-    Ok(())
+    let _ = write!(
+        text,
+        "Instructions in user mode by function, counted by callgrind:\n\n{table}\n"
+    );
+}
+
+fn instructions(results: &Results, text: &mut String) {
+    if results.instructions.is_empty() {
+        text.push_str("Instructions were not counted.\n\n");
+        return;
+    }
+    let mut table = Table::new(["floor turns", "instructions"]);
+    for (name, &count) in &results.instructions {
+        table.row([format!("`{name}`"), number(count)]);
+    }
+    let _ = write!(
+        text,
+        "Instructions per delivered tick, and per tick where none is delivered, counted by \
+         callgrind:\n\n{table}\n"
+    );
 }
 
 fn syscalls(results: &Results, text: &mut String) {
@@ -68,9 +61,9 @@ fn syscalls(results: &Results, text: &mut String) {
     if table.is_empty() {
         text.push_str("System calls were not counted.\n\n");
     } else {
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "System calls of the server per delivered tick:\n\n{table}"
+            "System calls of the server per delivered tick:\n\n{table}\n"
         );
     }
 }

@@ -56,7 +56,10 @@ impl Report {
     /// Files cannot be read or written. Single files of runs that cannot be read are named in the
     /// report instead.
     pub fn write(self) -> io::Result<bool> {
-        let results = Results::read(&self.from)?;
+        let named = |error: io::Error, path: &Path| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        };
+        let results = Results::read(&self.from).map_err(|error| named(error, &self.from))?;
         let beside = self.out.parent().unwrap_or(Path::new(""));
         let mut link_prefix = relative(beside, &self.from)?;
         if !link_prefix.is_empty() {
@@ -65,7 +68,7 @@ impl Report {
         let pictures = Pictures::draw(&results, link_prefix)?;
         let text = self.text(&results, &pictures)?;
         pictures.write(&self.from)?;
-        fs::write(&self.out, text)?;
+        fs::write(&self.out, text).map_err(|error| named(error, &self.out))?;
         Ok(true)
     }
 
@@ -79,7 +82,7 @@ impl Report {
         targets.section(results, &mut text);
         scenarios::sections(results, pictures, &mut text);
         better::section(results, &mut text);
-        costs::sections(results, &self.from, notes.as_deref(), &mut text)?;
+        costs::sections(results, notes.as_deref(), &mut text);
         let mut text = text.trim_end().to_owned();
         text.push('\n');
         Ok(text)

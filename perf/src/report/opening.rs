@@ -54,6 +54,8 @@ fn what_was_run(results: &Results, text: &mut String) {
     for (layout, who) in layouts(results) {
         line(&format!("layout of {who}"), &layout);
     }
+    let common = common_versions(results).into_iter();
+    line("in all runs", &common.collect::<Vec<_>>().join(", "));
     line("runs", &counts(results));
     line("noise", &noise(results));
     text.push('\n');
@@ -147,18 +149,27 @@ fn noise(results: &Results) -> String {
     )
 }
 
+/// Every server with what took part in its runs, but for what took part in all.
 fn servers(results: &Results, text: &mut String) {
+    let common = common_versions(results);
     let mut table = Table::text(["server", "name in results", "versions"]);
     for server in results.servers() {
         let runs = results.runs.iter().filter(|run| run.server == server.name);
-        let versions: BTreeSet<&str> = runs
-            .flat_map(|run| &run.versions)
-            .map(String::as_str)
-            .collect();
+        let versions = runs.flat_map(|run| &run.versions).map(String::as_str);
+        let versions: BTreeSet<&str> = versions.filter(|&one| !common.contains(one)).collect();
         let versions = versions.into_iter().collect::<Vec<_>>().join(", ");
         table.row([server.cell(), format!("`{}`", server.name), versions]);
     }
     let _ = writeln!(text, "{table}");
+}
+
+fn common_versions(results: &Results) -> BTreeSet<&str> {
+    let mut sets = results
+        .runs
+        .iter()
+        .map(|run| -> BTreeSet<&str> { run.versions.iter().map(String::as_str).collect() });
+    let first = sets.next().unwrap_or_default();
+    sets.fold(first, |common, set| &common & &set)
 }
 
 fn again(results: &Results, folder: &str, text: &mut String) {

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use serde::{Deserialize, de::DeserializeOwned};
+
 use crate::run::Run;
 
 use super::{
@@ -14,6 +16,11 @@ use super::{
     servers::Server,
 };
 
+/// The profile: a list of [`Share`].
+const PROFILE: &str = "profile.json";
+/// Instructions by what was counted: names and numbers.
+const INSTRUCTIONS: &str = "instructions.json";
+
 /// What a comparison left in its folder.
 #[derive(Debug, Default)]
 pub struct Results {
@@ -21,6 +28,19 @@ pub struct Results {
     pub runs: Vec<Run>,
     /// Files of runs that are none, and why.
     pub unreadable: Vec<(String, String)>,
+    /// The profile, largest share first; empty where there is none.
+    pub profile: Vec<Share>,
+    /// Instructions per delivered tick, or per tick where none is delivered, by what was counted.
+    pub instructions: BTreeMap<String, f64>,
+}
+
+/// A function's part of a profile.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Share {
+    /// Its name.
+    pub function: String,
+    /// Of all instructions, 0 to 1.
+    pub instructions_share: f64,
 }
 
 /// Whose figure is meant.
@@ -35,14 +55,16 @@ pub struct Place<'a> {
 }
 
 impl Results {
-    /// Reads every `<scenario>--<server>--<round>.json` of `folder`.
+    /// Reads every `<scenario>--<server>--<round>.json` of `folder`, and [`PROFILE`] and
+    /// [`INSTRUCTIONS`] if they are there.
     ///
     /// A file that cannot be read is named in the report: the comparison is not lost with it, and
     /// nobody takes it for complete.
     ///
     /// # Errors
     ///
-    /// The folder cannot be read, or has no file of a run.
+    /// The folder cannot be read, or has no file of a run. A profile or counts that are there and
+    /// cannot be read: a report without them would look as if there were none.
     pub fn read(folder: &Path) -> io::Result<Self> {
         let mut results = Self::default();
         for entry in fs::read_dir(folder)? {
@@ -63,13 +85,21 @@ impl Results {
             }
         }
         if results.runs.is_empty() && results.unreadable.is_empty() {
-            let nothing = format!("{} has no file of a run", folder.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, nothing));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no file of a run in it",
+            ));
         }
         // The order of a folder's entries is the file system's own; a report must not depend on it.
         let key = |run: &Run| (run.scenario.clone(), run.server.clone(), run.round);
         results.runs.sort_by_cached_key(key);
         results.unreadable.sort();
+        results.profile = counted(folder, PROFILE)?;
+        let by_share = |one: &Share, other: &Share| {
+            other.instructions_share.total_cmp(&one.instructions_share)
+        };
+        results.profile.sort_by(by_share);
+        results.instructions = counted(folder, INSTRUCTIONS)?;
         Ok(results)
     }
 
@@ -166,4 +196,13 @@ impl<'a> Place<'a> {
     pub fn of(self, server: &'a str) -> Self {
         Self { server, ..self }
     }
+}
+
+/// What a file holds; nothing where there is no file.
+fn counted<T: DeserializeOwned + Default>(folder: &Path, name: &str) -> io::Result<T> {
+    let json = match fs::read_to_string(folder.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+        read => read?,
+    };
+    serde_json::from_str(&json).map_err(|error| io::Error::other(format!("{name}: {error}")))
 }

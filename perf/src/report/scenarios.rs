@@ -335,6 +335,8 @@ pub fn syscalls(results: &Results) -> Table {
     let columns: Vec<(&str, &str)> = results
         .scenarios()
         .into_iter()
+        // They are counted where there is one rate.
+        .filter(|scenario| !ramps::is_ramp(scenario))
         .flat_map(|scenario| {
             results
                 .labels(scenario)
@@ -359,7 +361,8 @@ pub fn syscalls(results: &Results) -> Table {
                 server: &server.name,
                 which: Which::label(label),
             })
-            .map(|place| cell(results.spread(place, &Metric::Syscalls)))
+            .map(|place| results.spread(place, &Metric::Syscalls))
+            .map(|spread| cell(spread.map(|spread| number(spread.median))))
             .collect();
         if cells.iter().any(|cell| !cell.is_empty()) {
             table.row([server.cell()].into_iter().chain(cells));

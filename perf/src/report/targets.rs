@@ -21,14 +21,15 @@ pub struct Targets {
     target: Vec<Target>,
 }
 
-/// One bound on one figure.
+/// One bound on one figure: either of runs or of counted instructions.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Target {
     goal: u32,
     what: String,
-    of: Figure,
+    of: Option<Figure>,
     against: Option<Against>,
+    instructions: Option<Counted>,
     at_most: Option<f64>,
     at_least: Option<f64>,
 }
@@ -42,6 +43,14 @@ struct Figure {
     label: Option<String>,
     subscribers: Option<u64>,
     rate: Option<f64>,
+}
+
+/// A count of instructions, by its name, and what it is divided by.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counted {
+    of: String,
+    against: Option<String>,
 }
 
 /// The other side of a ratio: a [`Figure`] but for what is named here.
@@ -80,7 +89,7 @@ pub struct Tally {
 impl Targets {
     /// Those that this program was built with.
     pub fn built_in() -> Self {
-        toml::from_str(include_str!("targets.toml")).expect("a test reads targets.toml")
+        toml::from_str(include_str!("targets.toml")).expect("a test reads targets.toml too")
     }
 
     /// How they ended.
@@ -124,12 +133,16 @@ impl Targets {
 
 impl Target {
     fn figure(&self, results: &Results) -> Option<Spread> {
-        let (of, metric) = self.of.place();
-        let own = results.by_round(of, metric);
+        if let Some(counted) = &self.instructions {
+            return Spread::of(counted.figure(results));
+        }
+        let of = self.of.as_ref()?;
+        let (place, metric) = of.place();
+        let own = results.by_round(place, metric);
         let Some(against) = &self.against else {
             return Spread::of(own.into_values());
         };
-        let (other, metric) = self.of.but(against);
+        let (other, metric) = of.but(against);
         Spread::paired(&own, &results.by_round(other, metric))
     }
 
@@ -160,13 +173,16 @@ impl Target {
     }
 
     fn remarks(&self, results: &Results, figure: Option<Spread>) -> String {
+        // Counts need no rounds: they come out the same.
+        let Some(of) = &self.of else {
+            return String::new();
+        };
         let mut remarks = Vec::new();
         if let Some(figure) = figure.filter(|figure| figure.rounds < ROUNDS_MIN) {
             remarks.push(format!("{} only", plural(figure.rounds, "round")));
         }
-        let (of, _) = self.of.place();
-        let other = self.against.as_ref().map(|against| self.of.but(against).0);
-        for place in [Some(of), other].into_iter().flatten() {
+        let other = self.against.as_ref().map(|against| of.but(against).0);
+        for place in [Some(of.place().0), other].into_iter().flatten() {
             let runs = results.runs_of(place.scenario, place.server);
             let faulty: Vec<bool> = runs.map(|run| !run.faults.is_empty()).collect();
             let faults = faulty.iter().filter(|&&faulty| faulty).count();
@@ -179,6 +195,16 @@ impl Target {
             }
         }
         remarks.join("; ")
+    }
+}
+
+impl Counted {
+    fn figure(&self, results: &Results) -> Option<f64> {
+        let count = |name: &String| results.instructions.get(name).copied();
+        match &self.against {
+            None => count(&self.of),
+            Some(against) => Some(count(&self.of)? / count(against)?),
+        }
     }
 }
 
@@ -233,5 +259,65 @@ impl std::fmt::Display for Verdict {
             Self::Shown => "shown",
             Self::NotMeasured => "not measured",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_is_of_something_and_has_one_bound_at_most() {
+        for target in Targets::built_in().target {
+            assert_ne!(
+                target.of.is_some(),
+                target.instructions.is_some(),
+                "{target:?}"
+            );
+            assert!(
+                target.of.is_some() || target.against.is_none(),
+                "{target:?}"
+            );
+            assert!(
+                target.at_most.is_none() || target.at_least.is_none(),
+                "{target:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn counts_of_instructions_have_bounds_too() {
+        let targets = r#"
+            [[target]]
+            goal = 9
+            what = "skip"
+            instructions = { of = "skip" }
+            at_most = 20
+            [[target]]
+            goal = 8
+            what = "flush"
+            instructions = { of = "adaptive", against = "plain" }
+            at_most = 1.02
+            [[target]]
+            goal = 8
+            what = "unknown"
+            instructions = { of = "unknown" }
+            at_most = 1
+        "#;
+        let targets: Targets = toml::from_str(targets).unwrap();
+        let counts = [("skip", 14.5), ("adaptive", 103.0), ("plain", 100.0)];
+        let results = Results {
+            instructions: counts.map(|(name, count)| (name.to_owned(), count)).into(),
+            ..Results::default()
+        };
+        let expected = Tally {
+            met: 1,
+            missed: 1,
+            not_measured: 1,
+        };
+        assert_eq!(targets.tally(&results), expected);
+        let mut text = String::new();
+        targets.section(&results, &mut text);
+        assert!(text.contains("| ≤ 1.02 | 1.030 | **missed** |"), "{text}");
     }
 }

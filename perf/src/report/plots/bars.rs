@@ -37,7 +37,7 @@ struct Bar {
     system: f64,
 }
 
-/// CPU per delivered tick at one point, cheapest first.
+/// CPU per delivered tick at one point, cheapest first; nothing for a single server.
 pub fn cpu(results: &Results, place: Place<'_>, pens: &Pens) -> io::Result<Option<String>> {
     let mut bars: Vec<Bar> = Vec::new();
     for server in results.servers_in(place.scenario) {
@@ -52,7 +52,8 @@ pub fn cpu(results: &Results, place: Place<'_>, pens: &Pens) -> io::Result<Optio
             });
         }
     }
-    if bars.is_empty() {
+    // A bar alone has nothing to be compared with.
+    if bars.len() < 2 {
         return Ok(None);
     }
     bars.sort_by(|one, other| one.total.median.total_cmp(&other.total.median));

@@ -12,11 +12,15 @@ use plotters::{
 use super::{Pen, axis::Axis};
 
 /// Pixels of a plot with lines.
-const SIZE: (u32, u32) = (1_120, 560);
+const WIDTH: u32 = 1_120;
+/// Pixels; a long legend needs more.
+const HEIGHT_MIN: u32 = 560;
+/// Pixels above the middle of the legend's first line.
+const LEGEND_TOP: u32 = 56;
 /// Pixels of it for the legend.
 const LEGEND_WIDTH: u32 = 370;
 /// Pixels from one line of the legend to the next.
-const LEGEND_STEP: i32 = 24;
+const LEGEND_STEP: u32 = 24;
 /// Pixels of the sample in the legend.
 const SAMPLE_WIDTH: i32 = 36;
 /// Axes and text: as dark as is needed on white, and no darker.
@@ -84,11 +88,12 @@ pub fn svg(
 impl Lines {
     /// The SVG.
     pub fn svg(&self) -> io::Result<String> {
-        svg(SIZE, |area| self.draw(area))
+        let legend = LEGEND_TOP + LEGEND_STEP * self.curves.len() as u32;
+        svg((WIDTH, legend.max(HEIGHT_MIN)), |area| self.draw(area))
     }
 
     fn draw(&self, area: &Area<'_>) -> Result<(), Failure> {
-        let (left, right) = area.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+        let (left, right) = area.split_horizontally(WIDTH - LEGEND_WIDTH);
         let mut chart = ChartBuilder::on(&left)
             .caption(&self.title, (FONT, 22).into_font().color(&INK))
             .margin(14)
@@ -142,7 +147,7 @@ impl Lines {
     fn legend(&self, area: &Area<'_>) -> Result<(), Failure> {
         let font = (FONT, 17).into_font().color(&INK);
         for (line, curve) in (0..).zip(&self.curves) {
-            let y = 56 + LEGEND_STEP * line;
+            let y = (LEGEND_TOP + LEGEND_STEP * line) as i32;
             let sample = vec![(0, y), (SAMPLE_WIDTH, y)];
             let style = curve.pen.colour.stroke_width(curve.pen.width);
             match curve.pen.dash {

@@ -39,13 +39,15 @@ struct Pen {
     dash: Option<(u32, u32)>,
 }
 
-/// By their place in the family: the first one's line is solid.
-const DASHES: [Option<(u32, u32)>; 5] = [
+/// By their place in the family: the first one's line is solid, and seven is the largest family.
+const DASHES: [Option<(u32, u32)>; 7] = [
     None,
     Some((9, 4)),
     Some((3, 3)),
     Some((16, 4)),
     Some((5, 9)),
+    Some((2, 6)),
+    Some((24, 8)),
 ];
 
 /// How every server of a report is drawn.
