@@ -6,6 +6,7 @@ use super::{
     figures::{Spread, number},
     markdown::Table,
     metric::{DELIVERED_SHARE_MIN, Metric, Which},
+    ramps,
     results::{Place, Results},
     servers::{Role, TICKWIRE},
 };
@@ -58,30 +59,21 @@ pub fn section(results: &Results, text: &mut String) {
 
 /// The whole of a ramp, which has one result; every point of other scenarios.
 fn places<'a>(results: &'a Results, scenario: &'a str) -> Vec<Place<'a>> {
-    let whole = Place {
-        scenario,
-        server: TICKWIRE,
-        which: Which::default(),
-    };
-    if is_ramp(scenario) {
-        return vec![whole];
+    if ramps::is_ramp(scenario) {
+        let which = Which::default();
+        return vec![Place {
+            scenario,
+            server: TICKWIRE,
+            which,
+        }];
     }
-    let labels = results.labels(scenario).into_iter();
-    labels
-        .map(|label| Place {
-            which: Which::label(label),
-            ..whole
-        })
-        .collect()
-}
-
-fn is_ramp(scenario: &str) -> bool {
-    scenario.starts_with("ramp")
+    let places = results.places(scenario).into_iter();
+    places.map(|place| place.of(TICKWIRE)).collect()
 }
 
 fn rows(results: &Results, ours: Place<'_>, table: &mut Table) {
     for (name, metric) in &METRICS {
-        if (*metric == Metric::MaxDeliveries) != is_ramp(ours.scenario) {
+        if (*metric == Metric::MaxDeliveries) != ramps::is_ramp(ours.scenario) {
             continue;
         }
         let Some(own) = results.spread(ours, metric) else {
@@ -97,11 +89,8 @@ fn rows(results: &Results, ours: Place<'_>, table: &mut Table) {
             };
             if is_better(metric, other.median, own.median) {
                 let ratio = results.ratio(ours, theirs, metric);
-                let label = ours.which.label.filter(|label| !label.is_empty());
                 table.row([
-                    label.map_or(ours.scenario.to_owned(), |label| {
-                        format!("{}: {label}", ours.scenario)
-                    }),
+                    results.name(ours),
                     (*name).to_owned(),
                     server.title,
                     other.to_string(),
@@ -117,7 +106,7 @@ fn rows(results: &Results, ours: Place<'_>, table: &mut Table) {
 /// Ramps end where a server no longer does it, so all of them did before.
 fn does_the_job(results: &Results, place: Place<'_>) -> bool {
     let share = results.spread(place, &Metric::DeliveredShare);
-    is_ramp(place.scenario) || share.is_none_or(|share| share.median >= DELIVERED_SHARE_MIN)
+    ramps::is_ramp(place.scenario) || share.is_none_or(|share| share.median >= DELIVERED_SHARE_MIN)
 }
 
 fn is_better(metric: &Metric, theirs: f64, ours: f64) -> bool {

@@ -151,7 +151,8 @@ impl<'a> Which<'a> {
         }
     }
 
-    fn matches(&self, point: &Point) -> bool {
+    /// Whether a point has all that is asked for.
+    pub fn matches(&self, point: &Point) -> bool {
         // A measured rate may be off by what did not fit into the window.
         let near = |rate: f64| (point.rate - rate).abs() <= rate / 100.0;
         self.label.is_none_or(|label| label == point.label)

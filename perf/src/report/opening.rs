@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     figures::{Spread, number},
-    markdown::{Table, escaped},
+    markdown::{Table, escaped, plural},
     results::Results,
     targets::Tally,
 };
@@ -129,9 +129,10 @@ fn counts(results: &Results) -> String {
         .filter(|run| !run.faults.is_empty())
         .count();
     format!(
-        "{runs}, of {} servers in {} scenarios, up to {rounds} rounds; {faulty} with faults",
-        results.servers().len(),
-        results.scenarios().len()
+        "{runs}, of {} in {}, up to {}; {faulty} with faults",
+        plural(results.servers().len(), "server"),
+        plural(results.scenarios().len(), "scenario"),
+        plural(rounds as usize, "round"),
     )
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::run::Run;
+use crate::run::{Point, Run};
 
 use super::{
     figures::{Rounds, Spread},
@@ -144,7 +144,7 @@ impl Results {
 
     /// What sets a scenario's points apart, in the order of the run that has most of them; one
     /// empty label where there is one point only.
-    pub fn labels(&self, scenario: &str) -> Vec<&str> {
+    fn labels(&self, scenario: &str) -> Vec<&str> {
         let runs = || self.runs.iter().filter(|run| run.scenario == scenario);
         // The first of several with the most: `max_by_key` would take the last.
         let most = runs().map(|run| run.points.len()).max().unwrap_or_default();
@@ -160,6 +160,26 @@ impl Results {
             }
         }
         labels
+    }
+
+    /// A place for each of a scenario's points, of no server yet: [`Place::of`] makes it one's.
+    pub fn places<'a>(&'a self, scenario: &'a str) -> Vec<Place<'a>> {
+        let place = |label| Place {
+            scenario,
+            server: "",
+            which: Which::label(label),
+        };
+        self.labels(scenario).into_iter().map(place).collect()
+    }
+
+    /// What a place is called: by its scenario, and by its label if there are others.
+    pub fn name(&self, place: Place<'_>) -> String {
+        match place.which.label {
+            Some(label) if self.labels(place.scenario).len() > 1 => {
+                format!("{}: {label}", place.scenario)
+            }
+            _ => place.scenario.to_owned(),
+        }
     }
 
     /// How many rounds a scenario has.
@@ -192,6 +212,13 @@ impl Results {
 }
 
 impl<'a> Place<'a> {
+    /// The points of a run that are meant.
+    pub fn points_of(self, run: &'a Run) -> impl Iterator<Item = &'a Point> {
+        run.points
+            .iter()
+            .filter(move |point| self.which.matches(point))
+    }
+
     /// The same of another server.
     pub fn of(self, server: &'a str) -> Self {
         Self { server, ..self }

@@ -8,7 +8,7 @@ use super::{
     Pictures,
     figures::{Spread, number},
     markdown::{Table, cell, escaped, plural},
-    metric::{Metric, Which},
+    metric::Metric,
     ramps,
     results::{Place, Results},
     servers::{KERNEL_URING, Server, TOKIO_4K, UWEBSOCKETS},
@@ -79,8 +79,8 @@ fn section(
     if ramps::is_ramp(scenario) {
         ramps::table(results, scenario, text);
     } else {
-        for label in results.labels(scenario) {
-            point(results, scenario, label, text);
+        for place in results.places(scenario) {
+            point(results, place, text);
         }
     }
     pictures.of_scenario(scenario, text);
@@ -101,17 +101,13 @@ fn absent(results: &Results, scenario: &str, text: &mut String) {
     }
 }
 
-fn point(results: &Results, scenario: &str, label: &str, text: &mut String) {
-    if !label.is_empty() {
-        let _ = writeln!(text, "### `{scenario}`: {label}\n");
+fn point(results: &Results, place: Place<'_>, text: &mut String) {
+    let name = results.name(place);
+    if name != place.scenario {
+        let _ = writeln!(text, "### {name}\n");
     }
-    let _ = writeln!(text, "{}\n", shape(results, scenario, label));
-    let servers = results.servers_in(scenario);
-    let place = Place {
-        scenario,
-        server: "",
-        which: Which::label(label),
-    };
+    let _ = writeln!(text, "{}\n", shape(results, place));
+    let servers = results.servers_in(place.scenario);
     let _ = writeln!(text, "{}", cost(results, place, &servers));
     let _ = writeln!(text, "{}", service(results, place, &servers));
     let extra = extra(results, place, &servers);
@@ -121,12 +117,11 @@ fn point(results: &Results, scenario: &str, label: &str, text: &mut String) {
 }
 
 /// What all runs of a point have in common, or between which bounds they lie.
-fn shape(results: &Results, scenario: &str, label: &str) -> String {
-    let points: Vec<&Point> = results
-        .runs
-        .iter()
-        .filter(|run| run.scenario == scenario)
-        .flat_map(|run| points_of(run, label))
+fn shape(results: &Results, place: Place<'_>) -> String {
+    let runs = results.runs.iter();
+    let points: Vec<&Point> = runs
+        .filter(|run| run.scenario == place.scenario)
+        .flat_map(|run| place.points_of(run))
         .collect();
     let range = |value: fn(&Point) -> f64, unit: &str| {
         let spread = Spread::of(points.iter().map(|point| value(point)));
@@ -142,13 +137,9 @@ fn shape(results: &Results, scenario: &str, label: &str) -> String {
         range(|point| point.subscribers as f64, "subscribers"),
         range(|point| point.rate, "ticks/s"),
         range(|point| point.window_s, "s measured"),
-        Some(plural(results.rounds(scenario), "round")),
+        Some(plural(results.rounds(place.scenario), "round")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ") + "."
-}
-
-fn points_of<'a>(run: &'a Run, label: &'a str) -> impl Iterator<Item = &'a Point> {
-    run.points.iter().filter(move |point| point.label == label)
 }
 
 /// What it cost the server.
@@ -200,10 +191,7 @@ fn service(results: &Results, place: Place<'_>, servers: &[Server]) -> Table {
         let median = |metric| cell(spread(metric).map(|spread| number(spread.median)));
         let ratio = cell(results.ratio(place, place.of(UWEBSOCKETS), &Metric::P99));
         let runs: Vec<&Run> = results.runs_of(place.scenario, &server.name).collect();
-        let points: Vec<&Point> = runs
-            .iter()
-            .flat_map(|run| points_of(run, place.which.label.unwrap_or_default()))
-            .collect();
+        let points: Vec<&Point> = runs.iter().flat_map(|run| place.points_of(run)).collect();
         let head = [
             server.cell(),
             median(Metric::Deliveries),
@@ -275,7 +263,7 @@ fn extra(results: &Results, place: Place<'_>, servers: &[Server]) -> Table {
         .runs
         .iter()
         .filter(|run| run.scenario == place.scenario);
-    let points = runs.flat_map(|run| points_of(run, place.which.label.unwrap_or_default()));
+    let points = runs.flat_map(|run| place.points_of(run));
     let mut names: Vec<&str> = points
         .flat_map(|point| point.extra.keys().map(String::as_str))
         .collect();
@@ -332,38 +320,20 @@ fn faults(results: &Results, scenario: &str, text: &mut String) {
 
 /// The system calls of every server in every scenario that counted them.
 pub fn syscalls(results: &Results) -> Table {
-    let columns: Vec<(&str, &str)> = results
-        .scenarios()
-        .into_iter()
-        // They are counted where there is one rate.
+    let scenarios = results.scenarios().into_iter();
+    // Not in ramps: they are counted where there is one rate.
+    let places: Vec<Place<'_>> = scenarios
         .filter(|scenario| !ramps::is_ramp(scenario))
-        .flat_map(|scenario| {
-            results
-                .labels(scenario)
-                .into_iter()
-                .map(move |label| (scenario, label))
-        })
+        .flat_map(|scenario| results.places(scenario))
         .collect();
-    let title = |&(scenario, label): &(&str, &str)| match label {
-        "" => format!("`{scenario}`"),
-        label => format!("`{scenario}`: {label}"),
-    };
-    let mut table = Table::new(
-        ["server".to_owned()]
-            .into_iter()
-            .chain(columns.iter().map(title)),
-    );
+    let names = places.iter().map(|&place| results.name(place));
+    let mut table = Table::new(["server".to_owned()].into_iter().chain(names));
     for server in results.servers() {
-        let cells: Vec<String> = columns
-            .iter()
-            .map(|&(scenario, label)| Place {
-                scenario,
-                server: &server.name,
-                which: Which::label(label),
-            })
-            .map(|place| results.spread(place, &Metric::Syscalls))
-            .map(|spread| cell(spread.map(|spread| number(spread.median))))
-            .collect();
+        let figure = |place: &Place<'_>| {
+            let spread = results.spread(place.of(&server.name), &Metric::Syscalls);
+            cell(spread.map(|spread| number(spread.median)))
+        };
+        let cells: Vec<String> = places.iter().map(figure).collect();
         if cells.iter().any(|cell| !cell.is_empty()) {
             table.row([server.cell()].into_iter().chain(cells));
         }

@@ -292,10 +292,14 @@ fn ramps_show_what_was_held_and_what_ended_it() {
 #[test]
 fn figures_of_one_scenario_have_a_table() {
     let mut run = TICKWIRE.run("burst", 1);
-    run.points[0].label = "after".to_owned();
-    run.points[0].extra.insert("drain_ms".to_owned(), 12.5);
+    run.points[0].label = "10,000 ticks/s".to_owned();
+    let extra = &mut run.points[0].extra;
+    extra.insert("drain_ms".to_owned(), 12.5);
     let text = report(&[run]);
-    assert_has(&text, "### `burst`: after\n");
+    assert!(
+        !text.contains("### burst"),
+        "a label alone sets nothing apart"
+    );
     assert_has(
         &text,
         "| further | drain ms |\n| --- | ---: |\n| **tickwire** | 12.5 |",
@@ -304,6 +308,32 @@ fn figures_of_one_scenario_have_a_table() {
         &text,
         "| 7 | `burst`: time to drain, ms | – | 12.500 | shown |",
     );
+}
+
+#[test]
+fn several_points_have_a_heading_each() {
+    let mut run = TICKWIRE.run("latency", 1);
+    let mut many = run.points[0].clone();
+    many.subscribers = 10_000;
+    many.label = "10000 subscribers".to_owned();
+    run.points[0].label = "1000 subscribers".to_owned();
+    run.points.push(many);
+    let text = report(&[run]);
+    let headings: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("### l"))
+        .collect();
+    let expected = [
+        "### latency: 1000 subscribers",
+        "### latency: 10000 subscribers",
+    ];
+    assert_eq!(headings, expected);
+    assert_has(&text, "](results/one/latency-subscribers.svg)");
+    assert_has(
+        &text,
+        "](results/one/latency-10000-subscribers-latency.svg)",
+    );
+    assert!(!text.contains("cpu.svg"));
 }
 
 #[test]

@@ -57,10 +57,7 @@ pub fn cpu(results: &Results, place: Place<'_>, pens: &Pens) -> io::Result<Optio
         return Ok(None);
     }
     bars.sort_by(|one, other| one.total.median.total_cmp(&other.total.median));
-    let name = match place.which.label {
-        None | Some("") => place.scenario.to_owned(),
-        Some(label) => format!("{}, {label}", place.scenario),
-    };
+    let name = results.name(place);
     let title = format!("{name}: CPU µs per delivered tick (full: kernel, light: user mode)");
     let height = FRAME + ROW * bars.len() as u32;
     svg((WIDTH, height), |area| draw(area, &title, &bars, pens)).map(Some)

@@ -29,8 +29,7 @@ pub fn percentiles(results: &Results, place: Place<'_>, pens: &Pens) -> io::Resu
     for server in results.servers_in(place.scenario) {
         let points: Vec<&Point> = results
             .runs_of(place.scenario, &server.name)
-            .flat_map(|run| &run.points)
-            .filter(|point| Some(point.label.as_str()) == place.which.label)
+            .flat_map(|run| place.points_of(run))
             .filter(|point| point.delivered > 0 && !point.percentiles.is_empty())
             .collect();
         let curve = grid(&x).filter_map(|percentile| {
@@ -43,10 +42,7 @@ pub fn percentiles(results: &Results, place: Place<'_>, pens: &Pens) -> io::Resu
         });
         add(&mut curves, &server, curve.collect(), Vec::new(), pens);
     }
-    let name = match place.which.label {
-        None | Some("") => place.scenario.to_owned(),
-        Some(label) => format!("{}, {label}", place.scenario),
-    };
+    let name = results.name(place);
     lines(
         format!("{name}: latency by percentile"),
         x,

@@ -10,7 +10,7 @@ use std::{collections::HashMap, fmt::Write as _, fs, io, path::Path};
 use plotters::style::RGBColor;
 
 use super::{
-    metric::{Metric, Which},
+    metric::Metric,
     ramps,
     results::{Place, Results},
     servers::{Role, Server},
@@ -28,6 +28,23 @@ struct Picture {
     file: String,
     caption: String,
     svg: String,
+}
+
+/// A kind of picture.
+struct Kind {
+    /// The end of its file's name.
+    file: &'static str,
+    /// The end of its caption.
+    shows: &'static str,
+}
+
+const LATENCY: Kind = kind("latency", "latency by percentile");
+const CPU: Kind = kind("cpu", "CPU per delivered tick");
+const SUBSCRIBERS: Kind = kind("subscribers", "CPU per delivered tick against subscribers");
+const THROUGHPUT: Kind = kind("throughput", "p99 latency against throughput");
+
+const fn kind(file: &'static str, shows: &'static str) -> Kind {
+    Kind { file, shows }
 }
 
 /// How a server is drawn, the same in every plot.
@@ -68,44 +85,33 @@ impl Pictures {
         for scenario in results.scenarios() {
             if ramps::is_ramp(scenario) {
                 let svg = curves::throughput(results, scenario, &pens)?;
-                pictures.add(
-                    scenario,
-                    "throughput",
-                    "throughput against p99 latency",
-                    svg,
-                );
+                pictures.add(scenario, scenario, &THROUGHPUT, svg);
                 continue;
             }
-            let subscribers = curves::subscribers(results, scenario, &pens)?;
-            // Which shows what the bars of every point would.
-            let bars_wanted = subscribers.is_none();
-            let what = "CPU per tick against subscribers";
-            pictures.add(scenario, "subscribers", what, subscribers);
-            for label in results.labels(scenario) {
-                let place = Place {
-                    scenario,
-                    server: "",
-                    which: Which::label(label),
-                };
+            let svg = curves::subscribers(results, scenario, &pens)?;
+            // It shows what bars for each of the points would.
+            let bars_wanted = svg.is_none();
+            pictures.add(scenario, scenario, &SUBSCRIBERS, svg);
+            for place in results.places(scenario) {
+                let name = results.name(place);
                 let svg = curves::percentiles(results, place, &pens)?;
-                let name = format!("{label} latency");
-                pictures.add(scenario, &name, "latency by percentile", svg);
+                pictures.add(scenario, &name, &LATENCY, svg);
                 if bars_wanted {
                     let svg = bars::cpu(results, place, &pens)?;
-                    let name = format!("{label} cpu");
-                    pictures.add(scenario, &name, "CPU per delivered tick", svg);
+                    pictures.add(scenario, &name, &CPU, svg);
                 }
             }
         }
         Ok(pictures)
     }
 
-    fn add(&mut self, scenario: &str, name: &str, what: &str, svg: Option<String>) {
+    /// Adds the picture of what is called `name`.
+    fn add(&mut self, scenario: &str, name: &str, kind: &Kind, svg: Option<String>) {
         let Some(svg) = svg else { return };
         self.pictures.push(Picture {
             scenario: scenario.to_owned(),
-            file: format!("{}.svg", slug(&format!("{scenario} {name}"))),
-            caption: format!("{scenario}: {what}"),
+            file: format!("{}.svg", slug(&format!("{name} {}", kind.file))),
+            caption: format!("{name}: {}", kind.shows),
             svg,
         });
     }
