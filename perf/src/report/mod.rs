@@ -61,7 +61,7 @@ impl Report {
         };
         let results = Results::read(&self.from).map_err(|error| named(error, &self.from))?;
         let beside = self.out.parent().unwrap_or(Path::new(""));
-        let mut link_prefix = relative(beside, &self.from)?;
+        let mut link_prefix = relative(beside, &self.from).map_err(|error| named(error, beside))?;
         if !link_prefix.is_empty() {
             link_prefix.push('/');
         }
