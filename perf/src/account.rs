@@ -1,10 +1,9 @@
 //! The account that the protocol promises: from `start` s to tick q,
 //! delivered + skipped + gapped = q − s. Kept per connection, symbol and channel.
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Channel, Tick};
+use crate::dialect::{Channel, Tick};
 
 /// Holes remembered per channel, to tell a late tick from a repeated one.
 const HOLES_MAX: usize = 16;
@@ -24,76 +23,154 @@ pub struct Counts {
     pub duplicates: u64,
     /// Ticks that came after a later one.
     pub out_of_order: u64,
-    /// Ticks, gaps or skips that contradict the account: of an epoch that no `start` opened, or
-    /// not where it stands.
+    /// Ticks, gaps or skips that contradict the account: of a symbol that was not asked for, of
+    /// an epoch that no `start` opened, or not where it stands.
     pub contradictions: u64,
 }
 
 /// The accounts of one connection.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    symbols: FxHashMap<Box<[u8]>, [Option<Account>; 2]>,
+    /// Ascending by symbol.
+    entries: Vec<Entry>,
+    /// Where a tick is expected next: ticks of all symbols are published in turn.
+    turn: usize,
 }
 
 #[derive(Debug)]
-struct Account {
+struct Entry {
+    symbol: u32,
+    channels: [Account; 2],
+}
+
+/// How far one symbol's ticks in one channel have come.
+#[derive(Debug)]
+pub struct Account {
     epoch: u64,
     last: u64,
-    holes: Vec<(u64, u64)>,
+    /// Few accounts have any, and 20,000 connections have many accounts.
+    holes: Option<Box<Holes>>,
 }
+
+/// Ranges of numbers that did not come, ends included.
+#[derive(Debug, Default)]
+struct Holes(Vec<(u64, u64)>);
 
 impl Counts {
     /// Whether every tick was delivered or declared.
     pub fn is_sound(&self) -> bool {
         self.missing + self.duplicates + self.out_of_order + self.contradictions == 0
     }
+
+    /// Whether, beyond that, none was lost.
+    pub fn is_complete(&self) -> bool {
+        self.is_sound() && self.gapped + self.skipped == 0
+    }
 }
 
 impl Ledger {
-    /// A `start`: a channel whose field is absent is left as it was.
-    pub fn start(&mut self, symbol: &str, epoch: u64, last: [Option<u64>; 2]) {
-        let accounts = self.symbols.entry(symbol.as_bytes().into()).or_default();
-        for (account, last) in accounts.iter_mut().zip(last) {
-            if let Some(last) = last {
-                *account = Some(Account::new(epoch, last));
-            }
+    /// Accounts of `symbols`, ascending, whose first tick will be number 1 of `epoch`.
+    pub fn new(symbols: &[u32], epoch: u64) -> Self {
+        let entries = symbols.iter().map(|&symbol| Entry {
+            symbol,
+            channels: [Account::new(epoch, 0), Account::new(epoch, 0)],
+        });
+        Self {
+            entries: entries.collect(),
+            turn: 0,
         }
     }
 
-    /// A tick of the account. Where no `start` opened one, as with servers that know none, the
-    /// first tick does.
-    pub fn tick(&mut self, tick: &Tick<'_>, counts: &mut Counts) {
-        let channel = tick.channel as usize;
-        if let Some(accounts) = self.symbols.get_mut(tick.symbol)
-            && let Some(account) = &mut accounts[channel]
-        {
-            return account.tick(tick, counts);
+    /// The symbol that a tick is expected of next, and its account of trades.
+    pub fn expected(&mut self) -> Option<(u32, &mut Account)> {
+        let entry = self.entries.get_mut(self.turn)?;
+        Some((entry.symbol, &mut entry.channels[Channel::Trade as usize]))
+    }
+
+    /// Goes on to the symbol after the expected one.
+    pub fn turn(&mut self) {
+        self.turn = if self.turn + 1 < self.entries.len() {
+            self.turn + 1
+        } else {
+            0
+        };
+    }
+
+    /// Whether it is about one symbol only.
+    pub fn is_single(&self) -> bool {
+        self.entries.len() == 1
+    }
+
+    /// A `start`: a channel whose field is absent is left as it was. One that opens an account
+    /// further on than the same epoch's stands leaves a hole.
+    pub fn start(
+        &mut self,
+        symbol: Option<u32>,
+        epoch: u64,
+        last: [Option<u64>; 2],
+        counts: &mut Counts,
+    ) {
+        let Some(place) = self.place(symbol) else {
+            counts.contradictions += 1;
+            return;
+        };
+        for (account, last) in self.entries[place].channels.iter_mut().zip(last) {
+            let Some(last) = last else { continue };
+            if account.epoch == epoch {
+                counts.missing += last.saturating_sub(account.last);
+            }
+            *account = Account::new(epoch, last);
         }
-        counts.delivered += 1;
-        self.symbols.entry(tick.symbol.into()).or_default()[channel] =
-            Some(Account::new(tick.epoch, tick.seq));
+    }
+
+    /// A tick of the account. Whether it was the next one, and no other was left out before it.
+    pub fn tick(&mut self, tick: &Tick, counts: &mut Counts) -> bool {
+        let Some(place) = self.place(tick.symbol) else {
+            counts.contradictions += 1;
+            return false;
+        };
+        self.turn = place;
+        self.turn();
+        self.entries[place].channels[tick.channel as usize].tick(tick, counts)
     }
 
     /// A `gap`, both ends included; without `to` it closes an older epoch's account.
     pub fn gap(
         &mut self,
-        (symbol, channel, epoch): (&str, Channel, u64),
+        (symbol, channel, epoch): (Option<u32>, Channel, u64),
         from: Option<u64>,
         to: Option<u64>,
         counts: &mut Counts,
     ) {
+        let Some(place) = self.place(symbol) else {
+            counts.contradictions += 1;
+            return;
+        };
         let Some(to) = to else { return };
-        let accounts = self.symbols.entry(symbol.as_bytes().into()).or_default();
-        match (&mut accounts[channel as usize], from) {
-            (Some(account), Some(from))
-                if account.epoch == epoch && from == account.last + 1 && to >= from =>
-            {
+        let account = &mut self.entries[place].channels[channel as usize];
+        match from {
+            Some(from) if account.epoch == epoch && from == account.last + 1 && to >= from => {
                 counts.gapped += to - account.last;
                 account.last = to;
             }
-            (Some(_), Some(_)) => counts.contradictions += 1,
-            (account, _) => *account = Some(Account::new(epoch, to)),
+            Some(_) => counts.contradictions += 1,
+            None => *account = Account::new(epoch, to),
         }
+    }
+
+    fn place(&self, symbol: Option<u32>) -> Option<usize> {
+        let symbol = symbol?;
+        // All symbols, or the one expected: the common cases.
+        let here = |place: usize| self.entries.get(place).is_some_and(|e| e.symbol == symbol);
+        [self.turn, symbol as usize]
+            .into_iter()
+            .find(|&place| here(place))
+            .or_else(|| {
+                let found = self
+                    .entries
+                    .binary_search_by_key(&symbol, |entry| entry.symbol);
+                found.ok()
+            })
     }
 }
 
@@ -102,22 +179,42 @@ impl Account {
         Self {
             epoch,
             last,
-            holes: Vec::new(),
+            holes: None,
         }
     }
 
-    fn tick(&mut self, tick: &Tick<'_>, counts: &mut Counts) {
+    /// The epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the last tick.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The next `ticks` ticks came, none left out.
+    pub fn advance(&mut self, ticks: u64, counts: &mut Counts) {
+        self.last += ticks;
+        counts.delivered += ticks;
+    }
+
+    fn tick(&mut self, tick: &Tick, counts: &mut Counts) -> bool {
         if tick.epoch != self.epoch {
             counts.contradictions += 1;
             *self = Self::new(tick.epoch, tick.seq);
-        } else if tick.seq <= self.last {
-            self.late(tick.seq, counts);
-        } else {
-            self.next(tick, counts);
+            return false;
         }
+        if tick.seq <= self.last {
+            self.late(tick.seq, counts);
+            return false;
+        }
+        let next = tick.seq == self.last + 1 && tick.skipped == 0;
+        self.next(tick, counts);
+        next
     }
 
-    fn next(&mut self, tick: &Tick<'_>, counts: &mut Counts) {
+    fn next(&mut self, tick: &Tick, counts: &mut Counts) {
         counts.delivered += 1;
         counts.skipped += tick.skipped;
         let expected = self.last + 1 + tick.skipped;
@@ -131,8 +228,8 @@ impl Account {
     }
 
     fn late(&mut self, seq: u64, counts: &mut Counts) {
-        let hole = self
-            .holes
+        let holes = &mut self.holes.get_or_insert_default().0;
+        let hole = holes
             .iter()
             .position(|&(from, to)| (from..=to).contains(&seq));
         let Some(hole) = hole else {
@@ -141,7 +238,7 @@ impl Account {
         };
         counts.out_of_order += 1;
         counts.missing -= 1;
-        let (from, to) = self.holes.swap_remove(hole);
+        let (from, to) = holes.swap_remove(hole);
         if from < seq {
             self.remember(from, seq - 1);
         }
@@ -151,10 +248,11 @@ impl Account {
     }
 
     fn remember(&mut self, from: u64, to: u64) {
-        if self.holes.len() == HOLES_MAX {
-            self.holes.remove(0);
+        let holes = &mut self.holes.get_or_insert_default().0;
+        if holes.len() == HOLES_MAX {
+            holes.remove(0);
         }
-        self.holes.push((from, to));
+        holes.push((from, to));
     }
 }
 
@@ -162,10 +260,10 @@ impl Account {
 mod tests {
     use super::*;
 
-    fn tick(epoch: u64, seq: u64) -> Tick<'static> {
+    fn tick(epoch: u64, seq: u64) -> Tick {
         Tick {
             channel: Channel::Trade,
-            symbol: b"A",
+            symbol: Some(7),
             epoch,
             seq,
             ts_us: 0,
@@ -174,9 +272,12 @@ mod tests {
         }
     }
 
+    fn ledger() -> Ledger {
+        Ledger::new(&[3, 7, 9], 1)
+    }
+
     fn counts_after(seqs: &[u64]) -> Counts {
-        let mut ledger = Ledger::default();
-        ledger.start("A", 1, [Some(0), None]);
+        let mut ledger = ledger();
         let mut counts = Counts::default();
         for &seq in seqs {
             ledger.tick(&tick(1, seq), &mut counts);
@@ -184,49 +285,40 @@ mod tests {
         counts
     }
 
+    fn delivered(delivered: u64) -> Counts {
+        Counts {
+            delivered,
+            ..Counts::default()
+        }
+    }
+
     #[test]
     fn every_tick_in_order_is_sound() {
         let counts = counts_after(&[1, 2, 3]);
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 3,
-                ..Counts::default()
-            }
-        );
-        assert!(counts.is_sound());
+        assert_eq!(counts, delivered(3));
+        assert!(counts.is_complete());
     }
 
     #[test]
     fn a_hole_is_missing() {
         let counts = counts_after(&[1, 2, 6]);
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 3,
-                missing: 3,
-                ..Counts::default()
-            }
-        );
+        let expected = Counts {
+            missing: 3,
+            ..delivered(3)
+        };
+        assert_eq!(counts, expected);
         assert!(!counts.is_sound());
-        assert_eq!(
-            counts_after(&[2]).missing,
-            1,
-            "a hole right after the start"
-        );
+        assert_eq!(counts_after(&[2]).missing, 1, "a hole right at the start");
     }
 
     #[test]
     fn a_repeated_tick_is_a_duplicate() {
         let counts = counts_after(&[1, 2, 2, 1]);
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 2,
-                duplicates: 2,
-                ..Counts::default()
-            }
-        );
+        let expected = Counts {
+            duplicates: 2,
+            ..delivered(2)
+        };
+        assert_eq!(counts, expected);
         assert!(!counts.is_sound());
     }
 
@@ -234,58 +326,73 @@ mod tests {
     fn a_late_tick_is_out_of_order_and_no_longer_missing() {
         let counts = counts_after(&[1, 5, 3, 3, 6]);
         let expected = Counts {
-            delivered: 3,
             missing: 2,
             out_of_order: 1,
             duplicates: 1,
-            ..Counts::default()
+            ..delivered(3)
         };
         assert_eq!(counts, expected);
         assert!(!counts_after(&[1, 3, 2]).is_sound());
     }
 
     #[test]
-    fn declared_losses_balance_the_account_only_where_it_stands() {
-        let mut ledger = Ledger::default();
+    fn a_tick_of_another_symbol_is_a_contradiction() {
         let mut counts = Counts::default();
-        ledger.start("A", 1, [Some(41), None]);
-        ledger.gap(("A", Channel::Trade, 1), Some(42), Some(50), &mut counts);
-        ledger.tick(
-            &Tick {
-                skipped: 4,
-                ..tick(1, 55)
-            },
+        for symbol in [None, Some(4)] {
+            let foreign = Tick {
+                symbol,
+                ..tick(1, 1)
+            };
+            assert!(!ledger().tick(&foreign, &mut counts));
+        }
+        assert_eq!((counts.contradictions, counts.delivered), (2, 0));
+    }
+
+    #[test]
+    fn declared_losses_balance_the_account_only_where_it_stands() {
+        let mut ledger = ledger();
+        let mut counts = Counts::default();
+        ledger.start(Some(7), 2, [Some(41), None], &mut counts);
+        ledger.gap(
+            (Some(7), Channel::Trade, 2),
+            Some(42),
+            Some(50),
             &mut counts,
         );
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 1,
-                skipped: 4,
-                gapped: 9,
-                ..Counts::default()
-            }
-        );
+        let conflated = Tick {
+            skipped: 4,
+            ..tick(2, 55)
+        };
+        assert!(!ledger.tick(&conflated, &mut counts));
+        let expected = Counts {
+            skipped: 4,
+            gapped: 9,
+            ..delivered(1)
+        };
+        assert_eq!(counts, expected);
         assert_eq!(counts.delivered + counts.skipped + counts.gapped, 55 - 41);
-        ledger.gap(("A", Channel::Trade, 1), Some(58), Some(60), &mut counts);
-        assert_eq!(counts.contradictions, 1);
-        ledger.tick(
-            &Tick {
-                skipped: 9,
-                ..tick(1, 56)
-            },
+        assert!(counts.is_sound() && !counts.is_complete());
+        ledger.gap(
+            (Some(7), Channel::Trade, 2),
+            Some(58),
+            Some(60),
             &mut counts,
         );
+        assert_eq!(counts.contradictions, 1);
+        let overdone = Tick {
+            skipped: 9,
+            ..tick(2, 56)
+        };
+        ledger.tick(&overdone, &mut counts);
         assert_eq!(counts.contradictions, 2, "it claims more than was left out");
     }
 
     #[test]
     fn an_epoch_needs_a_start() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ledger();
         let mut counts = Counts::default();
-        ledger.start("A", 1, [Some(0), None]);
         ledger.tick(&tick(1, 1), &mut counts);
-        ledger.start("A", 2, [Some(9), None]);
+        ledger.start(Some(7), 2, [Some(9), None], &mut counts);
         ledger.tick(&tick(2, 10), &mut counts);
         assert!(counts.is_sound());
         ledger.tick(&tick(3, 1), &mut counts);
@@ -293,17 +400,26 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_start_opens_accounts_by_its_first_tick() {
-        let mut ledger = Ledger::default();
+    fn a_start_that_jumps_ahead_leaves_a_hole() {
+        let mut ledger = ledger();
         let mut counts = Counts::default();
-        ledger.tick(&tick(1, 500), &mut counts);
-        ledger.tick(&tick(1, 501), &mut counts);
-        assert_eq!(
-            counts,
-            Counts {
-                delivered: 2,
-                ..Counts::default()
-            }
-        );
+        ledger.tick(&tick(1, 1), &mut counts);
+        ledger.start(Some(7), 1, [Some(1), None], &mut counts);
+        assert!(counts.is_sound());
+        ledger.start(Some(7), 1, [Some(4), None], &mut counts);
+        assert_eq!(counts.missing, 3);
+    }
+
+    #[test]
+    fn the_symbol_after_the_last_one_is_expected_next() {
+        let mut ledger = ledger();
+        let mut counts = Counts::default();
+        assert_eq!(ledger.expected().unwrap().0, 3);
+        ledger.tick(&tick(1, 1), &mut counts);
+        assert_eq!(ledger.expected().unwrap().0, 9);
+        ledger.expected().unwrap().1.advance(2, &mut counts);
+        ledger.turn();
+        assert_eq!(ledger.expected().unwrap().0, 3);
+        assert_eq!(counts, delivered(3));
     }
 }

@@ -5,11 +5,18 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    compare::Compare,
+    compare::{Compare, write_secret},
+    contender::{self, Contender, Stage},
+    dialect::{self, Dialect},
     host,
-    paper::Paper,
-    report::{Report, TABLE_HEAD},
-    scenario::{Hot, Target},
+    load::Pace,
+    peer,
+    process::Tree,
+    report::Report,
+    run::Run,
+    scenario::{Arena, Scenario, Settings},
+    session::Target,
+    summary,
     token::Signer,
     upgrade::ServerUrl,
 };
@@ -24,99 +31,161 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Many subscribers of one symbol, against a server that runs already.
-    Hot(HotCommand),
-    /// The same against tickwire and a plain tokio-tungstenite server, in pairs; starts both.
+    #[command(flatten)]
+    Play(Play),
+    /// Plays scenarios against many servers in turn, and leaves a file for each run.
     Compare(CompareCommand),
+    /// Lists the servers that can be started.
+    Servers(Servers),
     /// Writes REPORT.md and its plots from the files of one comparison.
-    Report(Paper),
+    Report(Report),
 }
 
+/// One scenario against one server.
+#[derive(Subcommand)]
+enum Play {
+    /// Many subscribers of one symbol.
+    Hot(PlayCommand),
+    /// Subscribers of ten symbols each, popularity after Zipf.
+    Watchlist(PlayCommand),
+    /// Few subscribers of everything.
+    Firehose(PlayCommand),
+    /// A rate that rises to fifty times the mean for two seconds.
+    Burst(PlayCommand),
+    /// Silent connections: what they cost in memory.
+    Idle(PlayCommand),
+    /// A low rate, to one subscriber and to many.
+    Latency(PlayCommand),
+    /// tickwire with one floor and with more.
+    Scale(PlayCommand),
+    /// `hot` at rising rates, to the highest that is sustained.
+    RampHot(PlayCommand),
+    /// `watchlist` at rising rates, to the highest that is sustained.
+    RampWatchlist(PlayCommand),
+}
+
+/// Other figures than the scenario's own.
 #[derive(Args)]
-struct Shape {
+struct Figures {
     /// Subscriber connections.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    subscribers: u32,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    subscribers: Option<u32>,
     /// Ticks per second.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rate: u32,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
     /// Length of the measured window, s.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    duration: u32,
+    #[arg(long, value_parser = seconds)]
+    duration: Option<f64>,
     /// Ticks flow this long before the window, s.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=3_600))]
-    warmup: u32,
+    #[arg(long, value_parser = seconds)]
+    warmup: Option<f64>,
     /// New connections per second.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    connects_per_s: u32,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connects_per_s: Option<u32>,
     /// Connections being set up at once.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    in_progress_max: u32,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    in_progress_max: Option<u32>,
     /// Source addresses from 127.0.0.1 upwards; 0 leaves the choice to the kernel. Each has some
     /// 28,000 ports.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 16))]
-    sources: u32,
-    /// The symbol.
-    #[arg(long, default_value = "AAPL")]
-    symbol: String,
-    /// Writes the result there as JSON.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1 << 16))]
+    sources: Option<u32>,
+    /// Counts system calls as well, in a window of its own (hot, watchlist, firehose).
     #[arg(long)]
-    out: Option<PathBuf>,
+    syscalls: bool,
 }
 
+/// What can be started, and on which cores.
 #[derive(Args)]
-struct HotCommand {
-    #[command(flatten)]
-    shape: Shape,
-    /// The server, as ws://host:port.
-    #[arg(long)]
-    server: ServerUrl,
-    /// Its process, for CPU and memory.
-    #[arg(long)]
-    pid: Option<u32>,
-    /// File with the HS256 secret that it verifies tokens with.
-    #[arg(long)]
-    secret: PathBuf,
-    /// The core for the generator; by default it shares all of them with the server.
-    #[arg(long)]
-    generator_core: Option<usize>,
-}
-
-#[derive(Args)]
-struct CompareCommand {
-    #[command(flatten)]
-    shape: Shape,
-    /// Pairs of runs.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pairs: u32,
-    /// The core for each server.
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// The core for the generator; by default the first other one.
-    #[arg(long)]
-    generator_core: Option<usize>,
+struct Servers {
     /// Tickwire's binary; by default the one beside this program.
     #[arg(long)]
     tickwire: Option<PathBuf>,
     /// A further argument for it, such as --tickwire-arg=--idle=spin; may be repeated.
     #[arg(long = "tickwire-arg", allow_hyphen_values = true)]
     tickwire_args: Vec<String>,
-    /// The other server's binary; by default the one beside this program.
+    /// The folder of the other servers.
+    #[arg(long, default_value = "perf/peers")]
+    peers: PathBuf,
+}
+
+/// Who gets which core.
+#[derive(Args)]
+struct Cores {
+    /// The core for each server.
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+    /// The core for the generator; by default the first other one.
     #[arg(long)]
-    peer: Option<PathBuf>,
-    /// Bytes of its read buffer per connection; tungstenite's own default is 131072, and it
-    /// recommends less for small messages.
-    #[arg(long, default_value_t = 4_096)]
-    peer_read_buffer: u32,
+    generator_core: Option<usize>,
+}
+
+#[derive(Args)]
+struct PlayCommand {
+    /// The server to start, by the name that `servers` lists.
+    #[arg(long, default_value = "tickwire", conflicts_with = "server")]
+    server_name: String,
+    /// A server that runs already, as ws://host:port.
+    #[arg(long, requires = "secret")]
+    server: Option<ServerUrl>,
+    /// Its process, for CPU and memory.
+    #[arg(long, requires = "server")]
+    pid: Option<u32>,
+    /// File with the HS256 secret that it verifies tokens with.
+    #[arg(long, requires = "server")]
+    secret: Option<PathBuf>,
+    /// How it is talked to: tickwire, tickwire-sbe, socketio, nchan, nats.
+    #[arg(long, default_value = "tickwire", requires = "server")]
+    dialect: String,
+    /// The latency budget that subscribers ask tickwire for.
+    #[arg(long, requires = "server")]
+    max_delay_ms: Option<u32>,
+    /// A folder for the file of the run.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    figures: Figures,
+    #[command(flatten)]
+    servers: Servers,
+    #[command(flatten)]
+    cores: Cores,
+}
+
+#[derive(Args)]
+struct CompareCommand {
+    /// Fewer servers, shorter runs: a quarter of an hour at most.
+    #[arg(long)]
+    quick: bool,
+    /// The scenarios; by default all.
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+    /// The servers, by the names that `servers` lists; by default all.
+    #[arg(long = "servers", value_delimiter = ',')]
+    names: Vec<String>,
+    /// Rounds of every scenario; by default as many as each needs.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: Option<u32>,
+    /// The folder for the files of the runs.
+    #[arg(long, default_value = "perf/results/latest")]
+    out: PathBuf,
+    /// The peers are installed already.
+    #[arg(long)]
+    no_install: bool,
+    #[command(flatten)]
+    figures: Figures,
+    #[command(flatten)]
+    servers: Servers,
+    #[command(flatten)]
+    cores: Cores,
 }
 
 impl Cli {
-    /// Runs the command. Failure also where a run was measured but is worthless.
+    /// Runs the command. Failure also where something was measured but is worthless.
     pub fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let sound = match self.command {
-            Command::Hot(hot) => hot.run()?,
+            Command::Play(play) => play.run()?,
             Command::Compare(compare) => compare.run()?,
-            Command::Report(paper) => paper.write()?,
+            Command::Servers(servers) => servers.list()?,
+            Command::Report(report) => report.write()?,
         };
         Ok(if sound {
             ExitCode::SUCCESS
@@ -126,88 +195,183 @@ impl Cli {
     }
 }
 
-impl HotCommand {
+impl Play {
     fn run(self) -> Result<bool, Box<dyn Error>> {
-        if let Some(core) = self.generator_core {
-            host::confine_self(&[core])?;
+        match self {
+            Self::Hot(command) => command.run(Scenario::Hot),
+            Self::Watchlist(command) => command.run(Scenario::Watchlist),
+            Self::Firehose(command) => command.run(Scenario::Firehose),
+            Self::Burst(command) => command.run(Scenario::Burst),
+            Self::Idle(command) => command.run(Scenario::Idle),
+            Self::Latency(command) => command.run(Scenario::Latency),
+            Self::Scale(command) => command.run(Scenario::Scale),
+            Self::RampHot(command) => command.run(Scenario::RampHot),
+            Self::RampWatchlist(command) => command.run(Scenario::RampWatchlist),
         }
-        let signer = Signer::from_file(&self.secret)?;
-        let target = Target {
-            name: self.server.authority.clone(),
-            server: self.server,
-            pid: self.pid,
-        };
-        let measured = self.shape.hot().run(&target, &signer)?;
-        println!("{TABLE_HEAD}\n{}", measured.row());
-        let faults = measured.faults();
-        for fault in &faults {
-            println!("\n{fault}");
-        }
-        write(self.shape.out, "hot", Vec::new(), measured)?;
-        Ok(faults.is_empty())
     }
+}
+
+impl PlayCommand {
+    fn run(self, scenario: Scenario) -> Result<bool, Box<dyn Error>> {
+        let settings = self.figures.over(scenario.settings(false));
+        let name = scenario.name();
+        let mut run;
+        if let (Some(server), Some(secret)) = (&self.server, &self.secret) {
+            if let Some(core) = self.cores.generator_core {
+                host::confine_self(&[core])?;
+            }
+            let dialect = self.dialect()?;
+            let arena = Arena::Running(Target {
+                dialect: dialect.as_ref(),
+                server: server.address,
+                tree: self.pid.map(Tree::of),
+            });
+            run = Run::new(&name, "running", &server.authority, 1);
+            run.play(scenario, &settings, &arena, &Signer::from_file(secret)?);
+        } else {
+            let contender = one(self.servers.contenders()?, &self.server_name)?;
+            let folder = tempfile::tempdir()?;
+            let stage = Stage {
+                secret: write_secret(folder.path())?,
+                folder: folder.path().to_owned(),
+                server_core: self.cores.server_core,
+            };
+            let core = self.cores.generator()?;
+            host::confine_self(&[core])?;
+            let dialect = contender.dialect()?;
+            let arena = Arena::Started {
+                contender: &contender,
+                stage: &stage,
+                dialect: dialect.as_ref(),
+            };
+            run = Run::new(&name, &contender.name, &contender.title, 1);
+            run.versions = contender.versions();
+            run.layout = contender.layout(stage.server_core, core);
+            let signer = Signer::from_file(&stage.secret)?;
+            run.play(scenario, &settings, &arena, &signer);
+        }
+        println!("{}", summary::of_run(&run));
+        if let Some(out) = &self.out {
+            run.write(out)?;
+        }
+        Ok(run.faults.is_empty())
+    }
+
+    fn dialect(&self) -> io::Result<Box<dyn Dialect>> {
+        match &self.dialect[..] {
+            "tickwire" => Ok(dialect::tickwire(false, self.max_delay_ms)),
+            "tickwire-sbe" => Ok(dialect::tickwire(true, self.max_delay_ms)),
+            name => dialect::named(name)
+                .ok_or_else(|| io::Error::other(format!("there is no dialect {name}"))),
+        }
+    }
+}
+
+/// What `--quick` compares: tickwire, and who comes closest to it.
+fn is_quick(name: &str) -> bool {
+    let closest = ["uwebsockets", "tokio-tungstenite-4k"];
+    closest.contains(&name) || name.starts_with("kernel-") || name.starts_with("tickwire")
 }
 
 impl CompareCommand {
     fn run(self) -> Result<bool, Box<dyn Error>> {
+        let mut contenders = self.servers.contenders()?;
+        if self.names.is_empty() {
+            contenders.retain(|contender| !self.quick || is_quick(&contender.name));
+        } else {
+            let chosen = self.names.iter();
+            contenders = chosen
+                .map(|name| one(contenders.clone(), name))
+                .collect::<io::Result<_>>()?;
+        }
+        let plays = Scenario::all(self.quick).into_iter();
+        let plays =
+            plays.filter(|play| self.scenarios.is_empty() || self.scenarios.contains(&play.0));
         let compare = Compare {
-            hot: self.shape.hot(),
-            pairs: self.pairs,
-            server_core: self.server_core,
-            generator_cores: vec![generator_core(self.generator_core, self.server_core)?],
-            tickwire: beside(self.tickwire, "tickwire")?,
-            tickwire_args: self.tickwire_args,
-            peer: beside(self.peer, "tickwire-peer-tokio-tungstenite")?,
-            peer_read_buffer: self.peer_read_buffer,
+            plays: plays
+                .map(|(scenario, rounds)| {
+                    let settings = self.figures.over(scenario.settings(self.quick));
+                    (scenario, settings, self.rounds.unwrap_or(rounds))
+                })
+                .collect(),
+            contenders,
+            server_core: self.cores.server_core,
+            generator_core: self.cores.generator()?,
+            out: self.out,
+            install: !self.no_install,
         };
-        let comparison = compare.run(|text| println!("{text}"))?;
-        println!("{}", comparison.to_markdown());
-        let sound = comparison.is_sound();
-        write(self.shape.out, "compare", compare.versions(), comparison)?;
-        Ok(sound)
+        Ok(compare.run()?)
     }
 }
 
-impl Shape {
-    fn hot(&self) -> Hot {
-        Hot {
-            symbol: self.symbol.clone(),
-            subscribers: self.subscribers as usize,
-            rate: self.rate,
-            warmup_s: self.warmup,
-            duration_s: self.duration,
-            connects_per_s: self.connects_per_s,
-            in_progress_max: self.in_progress_max as usize,
-            sources: self.sources,
+impl Servers {
+    fn contenders(&self) -> io::Result<Vec<Contender>> {
+        let binary = match &self.tickwire {
+            // A path without a folder would be looked for elsewhere.
+            Some(path) => path.canonicalize()?,
+            None => std::env::current_exe()?.with_file_name("tickwire"),
+        };
+        let mut contenders = contender::tickwire(&binary, &self.tickwire_args);
+        contenders.extend(contender::of_peers(&peer::discover(&self.peers)?));
+        Ok(contenders)
+    }
+
+    fn list(&self) -> io::Result<bool> {
+        for Contender { name, title, .. } in self.contenders()? {
+            println!("{name:<28} {title}");
+        }
+        Ok(true)
+    }
+}
+
+impl Cores {
+    fn generator(&self) -> io::Result<usize> {
+        let core = match self.generator_core {
+            Some(core) => Some(core),
+            None => host::own_cores()?
+                .into_iter()
+                .find(|&core| core != self.server_core),
+        };
+        core.ok_or_else(|| io::Error::other("the generator needs a core beside the server's"))
+    }
+}
+
+impl Figures {
+    fn over(&self, settings: Settings) -> Settings {
+        Settings {
+            subscribers: self.subscribers.unwrap_or(settings.subscribers),
+            rate: self.rate.unwrap_or(settings.rate),
+            duration_s: self.duration.unwrap_or(settings.duration_s),
+            warmup_s: self.warmup.unwrap_or(settings.warmup_s),
+            pace: Pace {
+                connects_per_s: self.connects_per_s.unwrap_or(settings.pace.connects_per_s),
+                in_progress_max: self
+                    .in_progress_max
+                    .map_or(settings.pace.in_progress_max, |max| max as usize),
+                sources: self.sources.unwrap_or(settings.pace.sources),
+            },
+            syscalls: self.syscalls,
+            ..settings
         }
     }
 }
 
-fn generator_core(asked: Option<usize>, server_core: usize) -> io::Result<usize> {
-    let core = match asked {
-        Some(core) => Some(core),
-        None => host::own_cores()?
-            .into_iter()
-            .find(|&core| core != server_core),
-    };
-    core.ok_or_else(|| io::Error::other("a comparison needs a second core for the generator"))
+fn one(contenders: Vec<Contender>, name: &str) -> io::Result<Contender> {
+    let mut named = contenders
+        .into_iter()
+        .filter(|contender| contender.name == name);
+    named.next().ok_or_else(|| {
+        io::Error::other(format!(
+            "there is no server {name}; `tickwire-perf servers` lists them"
+        ))
+    })
 }
 
-fn beside(asked: Option<PathBuf>, name: &str) -> io::Result<PathBuf> {
-    match asked {
-        Some(path) => Ok(path),
-        None => Ok(std::env::current_exe()?.with_file_name(name)),
-    }
-}
-
-fn write<T: serde::Serialize>(
-    out: Option<PathBuf>,
-    scenario: &'static str,
-    versions: Vec<String>,
-    result: T,
-) -> io::Result<()> {
-    match out {
-        Some(path) => Report::new(scenario, versions, result).write(&path),
-        None => Ok(()),
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("0 to 86400 seconds".to_owned())
     }
 }

@@ -1,266 +1,209 @@
-//! The same scenario against tickwire and against another server, in pairs.
+//! The same scenarios against many servers, run by run.
 //!
-//! Both runs of a pair follow each other at once, and the order alternates, so that what changes
-//! slowly on the machine falls on both alike.
+//! In each round every server has its turn once, and the order moves on from round to round, so
+//! that what changes slowly on the machine falls on all alike. Each run leaves a file; one that
+//! is there already is not repeated, so that a comparison can go on where it was interrupted.
 
-use std::{fmt::Write as _, fs, io, path::Path, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use serde::Serialize;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
+    contender::{Contender, Stage},
     host,
-    report::{Measurement, TABLE_HEAD, median},
-    scenario::{Hot, ScenarioError, Target},
-    server::{Program, ServerError, free_address},
+    run::Run,
+    scenario::{Arena, Scenario, Settings},
+    summary,
     token::Signer,
-    upgrade::ServerUrl,
 };
 
 /// What to compare, and where.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Compare {
-    /// The scenario.
-    pub hot: Hot,
-    /// How many pairs.
-    pub pairs: u32,
+    /// The scenarios, each with its figures and number of rounds.
+    pub plays: Vec<(Scenario, Settings, u32)>,
+    /// The servers.
+    pub contenders: Vec<Contender>,
     /// The core that each server gets.
     pub server_core: usize,
-    /// The cores of the generator.
-    pub generator_cores: Vec<usize>,
-    /// Tickwire's binary.
-    pub tickwire: PathBuf,
-    /// Further arguments for it.
-    pub tickwire_args: Vec<String>,
-    /// The other server's binary.
-    pub peer: PathBuf,
-    /// Its read buffer per connection, bytes.
-    pub peer_read_buffer: u32,
+    /// The core of the generator.
+    pub generator_core: usize,
+    /// Where the files go.
+    pub out: PathBuf,
+    /// Whether peers are installed first.
+    pub install: bool,
 }
 
-/// What came of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    /// Every pair, in the order they ran.
-    pub pairs: Vec<Pair>,
-    /// Median of the pairs' ratios: CPU per delivered tick of the other server over tickwire's.
-    pub ratio_median: f64,
-    /// The smallest.
-    pub ratio_min: f64,
-    /// The largest.
-    pub ratio_max: f64,
-    /// Median of tickwire's CPU per delivered tick, µs.
-    pub tickwire_us: f64,
-    /// Median of the other server's, µs.
-    pub peer_us: f64,
-}
-
-/// Two runs that belong together.
-#[derive(Clone, Debug, Serialize)]
-pub struct Pair {
-    /// Tickwire's.
-    pub tickwire: Measurement,
-    /// The other server's.
-    pub peer: Measurement,
-    /// CPU per delivered tick of the other server over tickwire's: above 1 tickwire is cheaper.
-    pub ratio: f64,
-}
-
-/// Why there is no comparison.
-#[derive(Debug, thiserror::Error)]
-pub enum CompareError {
-    /// The machine refused.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// A server does not run.
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    /// A run failed.
-    #[error("{server}: {error}\n{log}")]
-    Scenario {
-        /// Against which server.
-        server: String,
-        /// Why.
-        error: ScenarioError,
-        /// The server's last words.
-        log: String,
-    },
+/// One run that is to be made.
+#[derive(Clone, Copy, Debug)]
+struct Turn<'a> {
+    scenario: Scenario,
+    settings: Settings,
+    round: u32,
+    contender: &'a Contender,
 }
 
 impl Compare {
-    /// Runs all pairs and tells of each as it ends.
-    pub fn run(&self, tell: impl Fn(&str)) -> Result<Comparison, CompareError> {
-        host::confine_self(&self.generator_cores)?;
+    /// Makes all runs that have no file yet. Whether none was spoilt.
+    pub fn run(&self) -> io::Result<bool> {
+        let broken = if self.install {
+            self.install()
+        } else {
+            BTreeMap::new()
+        };
+        host::confine_self(&[self.generator_core])?;
         let folder = tempfile::tempdir()?;
         let secret = write_secret(folder.path())?;
         let signer = Signer::from_file(&secret)?;
-        let mut pairs = Vec::new();
-        for number in 0..self.pairs {
-            let tickwire = || self.measure(&self.tickwire(&secret)?, &signer, folder.path());
-            let peer = || self.measure(&self.peer(&secret)?, &signer, folder.path());
-            let (tickwire, peer) = if number % 2 == 0 {
-                let tickwire = tickwire()?;
-                (tickwire, peer()?)
-            } else {
-                let peer = peer()?;
-                (tickwire()?, peer)
-            };
-            let pair = Pair::new(tickwire, peer);
-            tell(&pair.to_markdown(number + 1, self.pairs));
-            pairs.push(pair);
-        }
-        Ok(Comparison::new(pairs))
-    }
-
-    /// Programs and versions, for the report.
-    pub fn versions(&self) -> Vec<String> {
-        let version = |path: &Path| {
-            let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-            Program {
-                name: String::new(),
-                path: path.to_owned(),
-                args: Vec::new(),
-                listen,
+        let stage = Stage {
+            folder: folder.path().to_owned(),
+            secret,
+            server_core: self.server_core,
+        };
+        let mut turns = self.turns();
+        turns.retain(|turn| !turn.path(&self.out).exists());
+        let versions = versions(&turns);
+        let bar = progress(turns.len() as u64);
+        let mut sound = true;
+        for turn in turns {
+            bar.set_message(turn.name());
+            bar.tick();
+            let mut run = turn.empty(self);
+            run.versions.extend(
+                versions
+                    .get(&turn.contender.name)
+                    .cloned()
+                    .unwrap_or_default(),
+            );
+            let failed = turn
+                .contender
+                .peer()
+                .and_then(|peer| broken.get(&peer.folder));
+            match failed {
+                Some(error) => run.faults.push(format!("not installed: {error}")),
+                None => turn.play(&stage, &signer, &mut run),
             }
-            .version()
-        };
-        vec![version(&self.tickwire), version(&self.peer)]
-    }
-
-    fn measure(
-        &self,
-        program: &Program,
-        signer: &Signer,
-        folder: &Path,
-    ) -> Result<Measurement, CompareError> {
-        let server = program.start(&[self.server_core], folder)?;
-        let target = Target {
-            name: program.name.clone(),
-            server: ServerUrl::from(program.listen),
-            pid: Some(server.pid()),
-        };
-        let measured = self.hot.run(&target, signer);
-        let measured = measured.map_err(|error| CompareError::Scenario {
-            server: program.name.clone(),
-            error,
-            log: server.last_words(),
-        })?;
-        server.check_confined()?;
-        Ok(measured)
-    }
-
-    fn tickwire(&self, secret: &Path) -> io::Result<Program> {
-        let (listen, admin) = (free_address()?, free_address()?);
-        let mut args: Vec<String> = ["serve", "--floors", "1", "--per-ip-rate", "0"]
-            .map(String::from)
-            .into();
-        args.extend(["--listen".to_owned(), listen.to_string()]);
-        args.extend(["--admin".to_owned(), admin.to_string()]);
-        args.extend(["--jwt-hs256-file".to_owned(), secret.display().to_string()]);
-        args.extend(self.tickwire_args.iter().cloned());
-        Ok(Program {
-            name: "tickwire".to_owned(),
-            path: self.tickwire.clone(),
-            args,
-            listen,
-        })
-    }
-
-    fn peer(&self, secret: &Path) -> io::Result<Program> {
-        let listen = free_address()?;
-        let args = vec![
-            "--listen".to_owned(),
-            listen.to_string(),
-            "--jwt-hs256-file".to_owned(),
-            secret.display().to_string(),
-            "--workers".to_owned(),
-            "1".to_owned(),
-            "--read-buffer".to_owned(),
-            self.peer_read_buffer.to_string(),
-        ];
-        Ok(Program {
-            name: "tokio-tungstenite".to_owned(),
-            path: self.peer.clone(),
-            args,
-            listen,
-        })
-    }
-}
-
-impl Comparison {
-    fn new(pairs: Vec<Pair>) -> Self {
-        let of = |value: fn(&Pair) -> f64| pairs.iter().map(value).collect::<Vec<f64>>();
-        let ratios = of(|pair| pair.ratio);
-        Self {
-            ratio_median: median(&ratios),
-            ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            ratio_max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            tickwire_us: median(&of(|pair| us_per_tick(&pair.tickwire))),
-            peer_us: median(&of(|pair| us_per_tick(&pair.peer))),
-            pairs,
+            run.write(&self.out)?;
+            bar.println(summary::of_run(&run));
+            sound &= run.faults.is_empty();
+            bar.inc(1);
         }
+        bar.finish_and_clear();
+        Ok(sound)
     }
 
-    /// Whether no run was spoilt.
-    pub fn is_sound(&self) -> bool {
-        self.pairs
-            .iter()
-            .all(|pair| pair.runs().iter().all(|run| run.faults().is_empty()))
-    }
-
-    /// The last lines of the report.
-    pub fn to_markdown(&self) -> String {
-        format!(
-            "CPU per delivered tick, median of {}: tickwire {:.3} µs, tokio-tungstenite {:.3} µs.\n\
-             Ratio tokio-tungstenite / tickwire: median {:.2}, {:.2} to {:.2}.",
-            self.pairs.len(),
-            self.tickwire_us,
-            self.peer_us,
-            self.ratio_median,
-            self.ratio_min,
-            self.ratio_max,
-        )
-    }
-}
-
-impl Pair {
-    fn new(tickwire: Measurement, peer: Measurement) -> Self {
-        let ratio = us_per_tick(&peer) / us_per_tick(&tickwire);
-        Self {
-            tickwire,
-            peer,
-            ratio,
-        }
-    }
-
-    fn runs(&self) -> [&Measurement; 2] {
-        [&self.tickwire, &self.peer]
-    }
-
-    fn to_markdown(&self, number: u32, of: u32) -> String {
-        let mut text = format!(
-            "Pair {number} of {of}: ratio {:.2}\n\n{TABLE_HEAD}\n",
-            self.ratio
-        );
-        for run in self.runs() {
-            text.push_str(&run.row());
-            text.push('\n');
-        }
-        for run in self.runs() {
-            for fault in run.faults() {
-                writeln!(text, "\n**{}**: {fault}", run.server)
-                    .expect("writing to a String never fails");
+    /// All runs in their order.
+    fn turns(&self) -> Vec<Turn<'_>> {
+        let mut turns = Vec::new();
+        for (scenario, settings, rounds) in &self.plays {
+            for round in 1..=*rounds {
+                let mut contenders: Vec<&Contender> = self.contenders.iter().collect();
+                contenders.retain(|contender| contender.plays(*scenario));
+                let places = contenders.len().max(1);
+                contenders.rotate_left((round as usize - 1) % places);
+                // Once is enough: they do not vary as times do.
+                let syscalls = settings.syscalls && round == 1;
+                let settings = Settings {
+                    syscalls,
+                    ..*settings
+                };
+                turns.extend(contenders.into_iter().map(|contender| Turn {
+                    scenario: *scenario,
+                    settings,
+                    round,
+                    contender,
+                }));
             }
         }
-        text
+        turns
+    }
+
+    /// Installs every peer once; those that could not be, with the reason.
+    fn install(&self) -> BTreeMap<PathBuf, String> {
+        let mut seen = BTreeSet::new();
+        let peers = self.contenders.iter().filter_map(Contender::peer);
+        let peers: Vec<_> = peers.filter(|peer| seen.insert(&peer.folder)).collect();
+        let bar = progress(peers.len() as u64);
+        let mut broken = BTreeMap::new();
+        for peer in peers {
+            bar.set_message(format!("installing {}", peer.manifest.title));
+            bar.tick();
+            if let Err(error) = peer.install() {
+                bar.println(format!(
+                    "{} cannot be installed: {error}",
+                    peer.manifest.title
+                ));
+                broken.insert(peer.folder.clone(), error.to_string());
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        broken
     }
 }
 
-fn us_per_tick(run: &Measurement) -> f64 {
-    run.cpu.as_ref().map_or(f64::NAN, |cpu| cpu.us_per_tick)
+impl Turn<'_> {
+    fn name(&self) -> String {
+        let Self {
+            scenario,
+            contender,
+            round,
+            ..
+        } = self;
+        format!("{} {} {round}", scenario.name(), contender.name)
+    }
+
+    fn path(&self, out: &Path) -> PathBuf {
+        Run::path(out, &self.scenario.name(), &self.contender.name, self.round)
+    }
+
+    fn empty(&self, compare: &Compare) -> Run {
+        let Contender { name, title, .. } = self.contender;
+        let mut run = Run::new(&self.scenario.name(), name, title, self.round);
+        run.layout = self
+            .contender
+            .layout(compare.server_core, compare.generator_core);
+        run.versions = vec![format!("tickwire-perf {}", env!("CARGO_PKG_VERSION"))];
+        run
+    }
+
+    fn play(&self, stage: &Stage, signer: &Signer, run: &mut Run) {
+        let dialect = match self.contender.dialect() {
+            Ok(dialect) => dialect,
+            Err(error) => return run.faults.push(error.to_string()),
+        };
+        let arena = Arena::Started {
+            contender: self.contender,
+            stage,
+            dialect: dialect.as_ref(),
+        };
+        run.play(self.scenario, &self.settings, &arena, signer);
+    }
+}
+
+/// Of every server that has a run to make, by name.
+fn versions(turns: &[Turn<'_>]) -> BTreeMap<String, Vec<String>> {
+    let mut versions = BTreeMap::new();
+    for turn in turns {
+        versions
+            .entry(turn.contender.name.clone())
+            .or_insert_with(|| turn.contender.versions());
+    }
+    versions
+}
+
+fn progress(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, {eta} left: {msg}");
+    ProgressBar::new(length).with_style(style.expect("the template is sound"))
 }
 
 /// A fresh secret for one comparison.
-fn write_secret(folder: &Path) -> io::Result<PathBuf> {
+pub fn write_secret(folder: &Path) -> io::Result<PathBuf> {
     let mut random = [0; 32];
     io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut random)?;
     let path = folder.join("secret");
@@ -270,4 +213,35 @@ fn write_secret(folder: &Path) -> io::Result<PathBuf> {
     }
     fs::write(&path, text)?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contender;
+
+    #[test]
+    fn each_server_has_each_place_in_turn() {
+        let hot = Scenario::Hot;
+        let compare = Compare {
+            plays: vec![(hot, hot.settings(true), 5)],
+            contenders: contender::tickwire(Path::new("tickwire"), &[]),
+            server_core: 0,
+            generator_core: 1,
+            out: PathBuf::new(),
+            install: false,
+        };
+        let turns = compare.turns();
+        assert_eq!(turns.len(), 25, "spinning says nothing about a busy server");
+        let mut seen = BTreeSet::new();
+        for (place, turn) in turns.iter().enumerate() {
+            assert_eq!(
+                turn.round as usize,
+                place / 5 + 1,
+                "rounds follow each other"
+            );
+            seen.insert((turn.contender.name.clone(), place % 5));
+        }
+        assert_eq!(seen.len(), 25);
+    }
 }

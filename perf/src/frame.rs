@@ -7,10 +7,9 @@
 use std::io::{self, Read};
 
 /// The largest payload taken, bytes.
-pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
-/// What a buffer shared by many connections must hold: one frame that is almost complete, and
-/// room to read more behind it.
-pub const SHARED_BYTES: usize = 2 * PAYLOAD_BYTES_MAX;
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 26;
+/// What is read from a socket at once: small enough to stay in a core's cache.
+const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +61,22 @@ pub struct Carry(Vec<u8>);
 
 impl Carry {
     /// Reads once from `source` into `shared` behind the tail, and returns both together.
+    /// `shared` grows as needed and may be used for many connections.
     ///
     /// # Errors
     ///
     /// The source's own, and `UnexpectedEof` where it ended.
-    pub fn read<'b>(&self, source: &mut impl Read, shared: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    pub fn read<'b>(
+        &self,
+        source: &mut impl Read,
+        shared: &'b mut Vec<u8>,
+    ) -> io::Result<&'b [u8]> {
         let held = self.0.len();
+        if shared.len() < held + READ_BYTES_MAX {
+            shared.resize(held + READ_BYTES_MAX, 0);
+        }
         shared[..held].copy_from_slice(&self.0);
-        match source.read(&mut shared[held..])? {
+        match source.read(&mut shared[held..held + READ_BYTES_MAX])? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(&shared[..held + read]),
         }
@@ -79,6 +86,11 @@ impl Carry {
     pub fn keep(&mut self, rest: &[u8]) {
         self.0.clear();
         self.0.extend_from_slice(rest);
+    }
+
+    /// How much is kept.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -96,7 +108,7 @@ pub fn each_frame<E: From<FrameError>>(
 }
 
 /// The frame at the head of `bytes` and its length with header; `None` while it is incomplete.
-fn first_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+pub fn first_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let &[first, second, ref rest @ ..] = bytes else {
         return Ok(None);
     };
@@ -143,38 +155,57 @@ fn opcode(first: u8) -> Result<Opcode, FrameError> {
     }
 }
 
-/// A client's frame. The mask is fixed: it defends proxies against scripts in browsers
-/// (RFC 6455 § 10.3), and neither is here.
+/// A client's frame.
 pub fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = Vec::with_capacity(payload.len() + 14);
-    frame.push(0x80 | opcode as u8);
-    match payload.len() {
-        short @ 0..=125 => frame.push(0x80 | short as u8),
-        medium @ 126..=0xffff => {
-            frame.push(0x80 | 0x7e);
-            frame.extend_from_slice(&(medium as u16).to_be_bytes());
-        }
-        long => {
-            frame.push(0x80 | 0x7f);
-            frame.extend_from_slice(&(long as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&MASK);
-    frame.extend(
-        payload
-            .iter()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    write_masked(&mut frame, opcode, payload);
     frame
 }
 
+/// Appends a client's frame. The mask is fixed: it defends proxies against scripts in browsers
+/// (RFC 6455 § 10.3), and neither is here.
+pub fn write_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    out.push(0x80 | opcode as u8);
+    match payload.len() {
+        short @ 0..=125 => out.push(0x80 | short as u8),
+        medium @ 126..=0xffff => {
+            out.push(0x80 | 0x7e);
+            out.extend_from_slice(&(medium as u16).to_be_bytes());
+        }
+        long => {
+            out.push(0x80 | 0x7f);
+            out.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&MASK);
+    let from = out.len();
+    out.extend_from_slice(payload);
+    // In fours, which the compiler turns into wide registers.
+    for four in out[from..].chunks_mut(MASK.len()) {
+        for (byte, mask) in four.iter_mut().zip(MASK) {
+            *byte ^= mask;
+        }
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// The payload of a client's frame.
+    pub fn unmask(frame: &[u8]) -> Vec<u8> {
+        let header_bytes = match frame[1] & 0x7f {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        let (mask, payload) = frame[header_bytes..].split_at(4);
+        let pairs = payload.iter().zip(mask.iter().cycle());
+        pairs.map(|(byte, mask)| byte ^ mask).collect()
+    }
 
     /// Gives its bytes in chunks of the given sizes, then as much as is asked for.
     struct Chunks<'a> {
@@ -234,7 +265,7 @@ mod tests {
             let bytes: Vec<u8> =
                 frames.iter().flat_map(|(opcode, payload)| unmasked(*opcode, payload)).collect();
             let mut source = Chunks { bytes: &bytes, sizes: sizes.into_iter() };
-            let mut shared = vec![0; SHARED_BYTES];
+            let mut shared = Vec::new();
             let mut carry = Carry::default();
             let mut seen = Vec::new();
             while let Ok(bytes) = carry.read(&mut source, &mut shared) {
@@ -263,7 +294,7 @@ mod tests {
         assert_eq!(refused(&[0x83, 0]), FrameError::UnknownOpcode(3));
         assert_eq!(refused(&masked(Opcode::Text, b"hi")), FrameError::Masked);
         assert_eq!(
-            refused(&[0x81, 127, 0, 0, 0, 0, 0, 0x10, 0, 1]),
+            refused(&[0x81, 127, 0, 0, 0, 0, 4, 0, 0, 1]),
             FrameError::TooLarge(PAYLOAD_BYTES_MAX as u64 + 1)
         );
     }
@@ -275,5 +306,6 @@ mod tests {
             0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
         ];
         assert_eq!(masked(Opcode::Text, b"Hello"), frame);
+        assert_eq!(unmask(&frame), b"Hello");
     }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// The longest latency told apart, µs.
 const LATENCY_US_MAX: u64 = 60_000_000;
+/// Points of a curve for each halving of the distance to 100 %.
+const STEPS_PER_HALVING: u32 = 4;
 
 /// A histogram of microseconds, 1 µs to 60 s, three significant digits.
 #[derive(Clone, Debug)]
@@ -35,7 +37,12 @@ impl Latencies {
 
     /// Adds one; what lies outside the bounds counts at the bound.
     pub fn record(&mut self, us: u64) {
-        self.0.saturating_record(us.max(1));
+        self.record_n(us, 1);
+    }
+
+    /// Adds `count` alike.
+    pub fn record_n(&mut self, us: u64, count: u64) {
+        self.0.saturating_record_n(us.max(1), count);
     }
 
     /// The quantiles that reports show.
@@ -48,6 +55,20 @@ impl Latencies {
             p999_us: at(0.999),
             max_us: self.0.max(),
         }
+    }
+
+    /// The distribution: percentiles at which a curve is drawn, closer together towards the end,
+    /// each with its latency in µs. The last is the slowest.
+    pub fn percentiles(&self) -> Vec<(f64, u64)> {
+        let steps = self.0.iter_quantiles(STEPS_PER_HALVING);
+        let mut percentiles: Vec<(f64, u64)> = steps
+            .map(|step| {
+                let us = step.value_iterated_to().min(self.0.max());
+                (step.quantile_iterated_to() * 100.0, us)
+            })
+            .collect();
+        percentiles.dedup();
+        percentiles
     }
 }
 
@@ -62,6 +83,27 @@ mod tests {
         let quantiles = latencies.quantiles();
         assert!(quantiles.p50_us.abs_diff(5_000) <= 5, "{quantiles:?}");
         assert!(quantiles.p99_us.abs_diff(9_900) <= 10, "{quantiles:?}");
+    }
+
+    #[test]
+    fn a_curve_ascends_to_the_slowest() {
+        let mut latencies = Latencies::new();
+        (1..=100_000).for_each(|us| latencies.record_n(us, 2));
+        let curve = latencies.percentiles();
+        assert!(
+            curve.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1),
+            "{curve:?}"
+        );
+        let median = curve
+            .iter()
+            .find(|(percentile, _)| *percentile >= 50.0)
+            .unwrap();
+        assert!(median.1.abs_diff(50_000) < 100, "{median:?}");
+        let (percentile, us) = *curve.last().unwrap();
+        assert!(
+            (percentile - 100.0).abs() < 1e-9 && us >= 100_000,
+            "{percentile} {us}"
+        );
     }
 
     #[test]

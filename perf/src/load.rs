@@ -18,17 +18,18 @@ use rustix::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    account::Counts,
-    frame::SHARED_BYTES,
+    account::{Counts, Ledger},
+    dialect::{Dialect, LostReason, Opening},
     latency::Latencies,
+    reference::References,
     schedule::{Clock, Window},
+    ticks::Symbols,
     upgrade::{ServerUrl, Upgrade},
 };
-pub use subscriber::LostReason;
-use subscriber::{Phase, Subscriber};
+use subscriber::{Phase, Shared, Subscriber};
 
 /// Connections taken from epoll at once.
-const EVENTS_MAX: usize = 256;
+const EVENTS_MAX: usize = 1_024;
 /// How long connecting may make no progress at all.
 const CONNECT_STALL: Duration = Duration::from_secs(10);
 /// The longest sleep, so that a caller's own conditions are looked at.
@@ -38,13 +39,29 @@ const TURN: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where to.
-    pub server: ServerUrl,
-    /// What to ask for, with its query.
-    pub path: String,
-    /// The first message of each connection; it must be answered by an `ack`.
-    pub subscribe: String,
-    /// How many connections.
-    pub subscribers: usize,
+    pub server: SocketAddr,
+    /// The symbols of the run.
+    pub symbols: Symbols,
+    /// What each connection follows.
+    pub follows: Vec<Follows>,
+    /// The epoch that ticks will be numbered under, from 1.
+    pub epoch: u64,
+    /// The pace.
+    pub pace: Pace,
+}
+
+/// The symbols that a connection follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// These, ascending.
+    Symbols(Vec<u32>),
+    /// All of them.
+    All,
+}
+
+/// How connections are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
     /// New connections per second.
     pub connects_per_s: u32,
     /// Connections that may wait for their upgrade or ack at once.
@@ -59,23 +76,50 @@ pub struct Plan {
 pub struct Tally {
     /// The account over all connections, since the start.
     pub counts: Counts,
-    /// Ticks whose intended time lies in the window.
-    pub in_window: u64,
-    /// How long those took from their intended time.
-    pub latencies: Latencies,
+    /// Bytes received by connections that were live, since the start.
+    pub bytes: u64,
+    /// What is measured, in the order of time.
+    pub windows: Vec<Measured>,
     /// Connections lost.
     pub lost: u64,
     /// Why the first was lost.
     pub first_lost: Option<LostReason>,
-    window: Window,
+    /// The oldest delivery of each moment, where it is asked for.
+    pub timeline: Option<Timeline>,
     now_us: u64,
 }
 
+/// The deliveries of one window.
+#[derive(Debug)]
+pub struct Measured {
+    /// Intended times.
+    pub window: Window,
+    /// Ticks whose intended time lies in it.
+    pub delivered: u64,
+    /// How long those took from their intended time.
+    pub latencies: Latencies,
+}
+
+/// The age of deliveries over time.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    /// Per [`TIMELINE_STEP_US`] of arrival time since the first: the greatest age, µs.
+    ages: Vec<u64>,
+    start_us: u64,
+}
+
+/// Resolution of a [`Timeline`].
+const TIMELINE_STEP_US: u64 = 1_000;
+/// Its length, beyond which it stops: an hour.
+const TIMELINE_STEPS_MAX: usize = 3_600_000;
+
 /// Connected subscribers.
-pub struct Load {
+pub struct Load<'a> {
     epoll: OwnedFd,
     plan: Plan,
+    dialect: &'a dyn Dialect,
     upgrade: Upgrade,
+    references: References,
     subscribers: Vec<Subscriber>,
     live: usize,
     shared: Vec<u8>,
@@ -124,11 +168,12 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-impl Load {
-    /// Connects all subscribers and waits until each one's subscription is acknowledged. The
-    /// token of connection `i` is `token(i)`.
+impl<'a> Load<'a> {
+    /// Connects all subscribers and waits until each one's subscription is in force. The token of
+    /// connection `i` is `token(i)`.
     pub fn connect(
         plan: Plan,
+        dialect: &'a dyn Dialect,
         clock: Clock,
         token: impl Fn(usize) -> String,
     ) -> Result<Self, LoadError> {
@@ -138,10 +183,12 @@ impl Load {
         })?;
         let mut load = Self {
             epoll,
-            upgrade: Upgrade::new(&plan.server),
-            subscribers: Vec::with_capacity(plan.subscribers),
+            dialect,
+            upgrade: Upgrade::new(&ServerUrl::from(plan.server)),
+            references: References::new(plan.symbols.len()),
+            subscribers: Vec::with_capacity(plan.follows.len()),
             live: 0,
-            shared: vec![0; SHARED_BYTES],
+            shared: Vec::new(),
             tally: Tally::new(),
             clock,
             plan,
@@ -155,9 +202,22 @@ impl Load {
         &self.tally
     }
 
-    /// Sets the span of intended times whose ticks are measured.
-    pub fn measure(&mut self, window: Window) {
-        self.tally.window = window;
+    /// Sets the spans of intended times whose ticks are measured, and forgets earlier ones.
+    pub fn measure(&mut self, windows: &[Window]) {
+        let measured = windows.iter().map(|&window| Measured {
+            window,
+            delivered: 0,
+            latencies: Latencies::new(),
+        });
+        self.tally.windows = measured.collect();
+    }
+
+    /// Follows the age of deliveries from now on.
+    pub fn follow_ages(&mut self) {
+        self.tally.timeline = Some(Timeline {
+            ages: Vec::new(),
+            start_us: self.clock.now_us(),
+        });
     }
 
     /// Receives until `us`, or until `done` says so.
@@ -174,7 +234,7 @@ impl Load {
     fn connect_all(&mut self, token: impl Fn(usize) -> String) -> Result<(), LoadError> {
         let began = Instant::now();
         let (mut mark, mut marked) = ((0, 0), began);
-        while self.live < self.plan.subscribers {
+        while self.live < self.plan.follows.len() {
             while self.may_start(began) {
                 let token = token(self.subscribers.len());
                 self.start_one(&token).map_err(|error| LoadError::Io {
@@ -197,7 +257,7 @@ impl Load {
             if now != mark {
                 (mark, marked) = (now, Instant::now());
             } else if marked.elapsed() > CONNECT_STALL {
-                let wanted = self.plan.subscribers;
+                let wanted = self.plan.follows.len();
                 return Err(LoadError::Stalled {
                     live: self.live,
                     wanted,
@@ -209,16 +269,17 @@ impl Load {
 
     fn may_start(&self, began: Instant) -> bool {
         let started = self.subscribers.len();
-        let paced = began.elapsed().as_secs_f64() * f64::from(self.plan.connects_per_s);
-        started < self.plan.subscribers
-            && started - self.live < self.plan.in_progress_max
+        let paced = began.elapsed().as_secs_f64() * f64::from(self.plan.pace.connects_per_s);
+        started < self.plan.follows.len()
+            && started - self.live < self.plan.pace.in_progress_max
             && (started as f64) <= paced
     }
 
     fn start_one(&mut self, token: &str) -> io::Result<()> {
         let index = self.subscribers.len();
-        let socket = connecting(self.plan.server.address, self.plan.sources, index)?;
-        let request = self.upgrade.request(&self.plan.path, token);
+        let socket = connecting(self.plan.server, self.plan.pace.sources, index)?;
+        let opening = self.opening(index, token);
+        let request = self.upgrade.request(&opening.path, &opening.headers);
         let flags = epoll::EventFlags::OUT;
         epoll::add(
             &self.epoll,
@@ -226,9 +287,39 @@ impl Load {
             epoll::EventData::new_u64(index as u64),
             flags,
         )?;
-        self.subscribers
-            .push(Subscriber::new(socket.into(), request));
+        let all: Vec<u32>;
+        let symbols = match &self.plan.follows[index] {
+            Follows::Symbols(symbols) => symbols,
+            Follows::All => {
+                all = (0..self.plan.symbols.len() as u32).collect();
+                &all
+            }
+        };
+        self.subscribers.push(Subscriber::new(
+            socket.into(),
+            request,
+            opening.messages,
+            self.dialect.reader(),
+            Ledger::new(symbols, self.plan.epoch),
+        ));
         Ok(())
+    }
+
+    fn opening(&self, index: usize, token: &str) -> Opening {
+        let symbols = &self.plan.symbols;
+        let names: Vec<&str> = match &self.plan.follows[index] {
+            Follows::Symbols(followed) => followed
+                .iter()
+                .map(|&symbol| symbols.name(symbol))
+                .collect(),
+            Follows::All => {
+                if let Some(opening) = self.dialect.opening_all(token) {
+                    return opening;
+                }
+                symbols.names().iter().map(String::as_str).collect()
+            }
+        };
+        self.dialect.opening(&names, token)
     }
 
     fn turn(&mut self, timeout: Duration) -> io::Result<()> {
@@ -268,15 +359,14 @@ impl Load {
                 Err(reason) => self.lose(index, reason),
             };
         }
-        let upgrade = &self.upgrade;
-        let subscribe = &self.plan.subscribe;
-        let served = subscriber.receive(
-            &mut self.shared,
-            upgrade,
-            subscribe,
-            &self.clock,
-            &mut self.tally,
-        );
+        let served = subscriber.receive(&mut Shared {
+            bytes: &mut self.shared,
+            upgrade: &self.upgrade,
+            symbols: &self.plan.symbols,
+            references: &mut self.references,
+            clock: &self.clock,
+            tally: &mut self.tally,
+        });
         if before != Phase::Live && subscriber.phase == Phase::Live {
             self.live += 1;
         }
@@ -294,23 +384,62 @@ impl Tally {
     fn new() -> Self {
         Self {
             counts: Counts::default(),
-            in_window: 0,
-            latencies: Latencies::new(),
+            bytes: 0,
+            windows: Vec::new(),
             lost: 0,
             first_lost: None,
-            window: Window {
-                from_us: u64::MAX,
-                to_us: u64::MAX,
-            },
+            timeline: None,
             now_us: 0,
         }
     }
 
-    fn delivered(&mut self, ts_us: u64) {
-        if self.window.contains(ts_us) {
-            self.in_window += 1;
-            self.latencies.record(self.now_us.saturating_sub(ts_us));
+    /// Bytes arrived.
+    fn read_at(&mut self, now_us: u64) {
+        self.now_us = now_us;
+    }
+
+    /// Ticks measured, over all windows.
+    pub fn measured(&self) -> u64 {
+        self.windows.iter().map(|measured| measured.delivered).sum()
+    }
+
+    /// `ticks` ticks that were intended for the same moment arrived.
+    fn delivered(&mut self, ts_us: u64, ticks: u64) {
+        let age_us = self.now_us.saturating_sub(ts_us);
+        let mut windows = self.windows.iter_mut();
+        if let Some(measured) = windows.find(|measured| measured.window.contains(ts_us)) {
+            measured.delivered += ticks;
+            measured.latencies.record_n(age_us, ticks);
         }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.delivered(self.now_us, age_us);
+        }
+    }
+}
+
+impl Timeline {
+    fn delivered(&mut self, now_us: u64, age_us: u64) {
+        let step = (now_us.saturating_sub(self.start_us) / TIMELINE_STEP_US) as usize;
+        if step >= TIMELINE_STEPS_MAX {
+            return;
+        }
+        if step >= self.ages.len() {
+            self.ages.resize(step + 1, 0);
+        }
+        self.ages[step] = self.ages[step].max(age_us);
+    }
+
+    /// The last moment at or after `from_us` at which something older than `age_us` arrived, µs
+    /// since 1970 UTC.
+    pub fn last_older_than(&self, age_us: u64, from_us: u64) -> Option<u64> {
+        let step = self.ages.iter().rposition(|&age| age > age_us)?;
+        let at_us = self.start_us + (step as u64 + 1) * TIMELINE_STEP_US;
+        (at_us >= from_us).then_some(at_us)
+    }
+
+    /// The greatest age.
+    pub fn worst_us(&self) -> u64 {
+        self.ages.iter().copied().max().unwrap_or_default()
     }
 }
 

@@ -1,10 +1,11 @@
 //! `perf`: the load generator, its scenarios and their reports.
 //!
 //! ```text
-//!  schedule ──► publisher thread ──/v1/publish──► server ──/v1/ws──► load (main thread, epoll)
-//!                                                   │                  │ account, latency
-//!                       /proc/PID ◄── host ◄────────┘                  ▼
-//!                                      └──────► scenario ──► compare ──► report
+//!  schedule, ticks ──► publisher thread ──► server ──► load (main thread, epoll)
+//!                           └── dialect ──┘    │   └── dialect ──┘ │ reference, account, latency
+//!                                              │                  ▼
+//!                    contender, peer ──► server, process ──► session ──► scenario ──► run ──► report
+//!                                                                           └── compare
 //! ```
 //!
 //! `perf/README.md` says what is measured, and how.
@@ -12,21 +13,29 @@
 mod account;
 mod cli;
 mod compare;
+mod contender;
+mod dialect;
+mod echo;
 mod frame;
 mod host;
 mod latency;
 mod load;
-mod message;
-mod paper;
+mod peer;
+mod process;
 mod publisher;
+mod reference;
 mod report;
-#[allow(dead_code, reason = "the scenarios are being moved to it")]
 mod run;
 mod scenario;
 mod schedule;
 mod server;
+mod session;
+mod summary;
+mod syscalls;
+mod ticks;
 mod token;
 mod upgrade;
+mod zipf;
 
 use std::process::ExitCode;
 

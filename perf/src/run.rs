@@ -15,7 +15,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{account::Counts, host::Facts, latency::Quantiles};
+use crate::{
+    account::Counts,
+    host::Facts,
+    latency::Quantiles,
+    scenario::{Arena, Scenario, Settings},
+    token::Signer,
+};
 
 /// One scenario, run once against one server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,8 +94,8 @@ pub struct Point {
     pub generator: Generator,
     /// Cores that neither server nor generator kept busy: noise.
     pub others_busy: Option<f64>,
-    /// Whether the server kept up: 99.9 % delivered, nothing lost, p99 within the bound of the
-    /// scenario, and neither publisher nor generator in the way.
+    /// Whether the server kept up: 99.9 % delivered, nothing lost or declared lost, every tick
+    /// taken, and p99 within the bound of the scenario, as is the publisher's own delay.
     pub sustained: bool,
     /// Figures that only one scenario has, by name: `max_deliveries_per_s`, `drain_ms`, …
     pub extra: BTreeMap<String, f64>,
@@ -149,7 +155,8 @@ pub struct Generator {
     pub core_busy: Option<f64>,
     /// Deliveries per second that it could take at this point's batching: delivered ÷ busy share.
     pub ceiling_per_s: f64,
-    /// Whether it was at that ceiling, above 90 % busy: then the point measures the generator.
+    /// Whether it was above 90 % busy. Then latencies are its own in part; but as it reads more
+    /// at once the busier it is, deliveries that arrived in time are the server's merit still.
     pub reached: bool,
 }
 
@@ -170,15 +177,12 @@ impl Memory {
 impl Run {
     /// A run that ended now, on this machine.
     pub fn new(scenario: &str, server: &str, title: &str, round: u32) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Self {
             scenario: scenario.to_owned(),
             server: server.to_owned(),
             title: title.to_owned(),
             round,
-            unix_s: now.as_secs(),
+            unix_s: now_s(),
             command: std::env::args().collect(),
             host: Facts::read(),
             versions: Vec::new(),
@@ -186,6 +190,24 @@ impl Run {
             points: Vec::new(),
             faults: Vec::new(),
         }
+    }
+
+    /// Plays `scenario` and takes what was measured, or why nothing was.
+    pub fn play(
+        &mut self,
+        scenario: Scenario,
+        settings: &Settings,
+        arena: &Arena<'_>,
+        signer: &Signer,
+    ) {
+        match scenario.play(settings, arena, signer) {
+            Ok(points) => {
+                self.faults.extend(scenario.faults(&points));
+                self.points = points;
+            }
+            Err(error) => self.faults.push(error.to_string().trim_end().to_owned()),
+        }
+        self.unix_s = now_s();
     }
 
     /// Where the file of a run lies in `folder`.
@@ -215,6 +237,11 @@ impl Run {
             )
         })
     }
+}
+
+fn now_s() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -88,13 +88,18 @@ impl Upgrade {
         }
     }
 
-    /// The request for `path`.
-    pub fn request(&self, path: &str, token: &str) -> String {
-        format!(
+    /// The request for `path`, with further headers.
+    pub fn request(&self, path: &str, headers: &[(&'static str, String)]) -> String {
+        let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\nAuthorization: Bearer {token}\r\n\r\n",
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
             self.authority, self.key,
-        )
+        );
+        for (name, value) in headers {
+            request.extend([name, ": ", value, "\r\n"]);
+        }
+        request.push_str("\r\n");
+        request
     }
 
     /// Reads the answer at the head of `bytes`; its length once it is there whole.

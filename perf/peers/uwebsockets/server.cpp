@@ -5,6 +5,7 @@
 #include <iostream>
 #include <string>
 #include <sys/resource.h>
+#include <vector>
 
 #include <App.h>
 
@@ -71,21 +72,55 @@ void serve_subscribers(uWS::App &app) {
     app.ws<Subscriber>("/v1/ws", std::move(subscribers));
 }
 
-void serve_publishers(uWS::App &app) {
+// Publishes the ticks of a message, and returns how many they are.
+uint64_t publish(uWS::App &app, std::string_view message) {
+    uint64_t ticks = 0;
+    messages::each_tick(message, [&](std::string_view tick) {
+        app.publish(messages::symbol(tick), tick, uWS::TEXT);
+        ticks++;
+    });
+    return ticks;
+}
+
+// Has publishers served by `take`, which gets a message and returns how many ticks it holds.
+template <typename Take> void serve_publishers(uWS::App &app, Take take) {
     auto publishers = behavior<Publisher>(PUBLISH_BYTES_MAX);
-    publishers.message = [&app](auto *socket, std::string_view message, uWS::OpCode) {
+    publishers.message = [take](auto *socket, std::string_view message, uWS::OpCode) {
         Publisher &publisher = *socket->getUserData();
         if (messages::is_operation(message, "flush")) {
             socket->send(flush_ack(messages::id(message), publisher), uWS::TEXT);
             return;
         }
-        messages::each_tick(message, [&](std::string_view tick) {
-            app.publish(messages::symbol(tick), tick, uWS::TEXT);
-            publisher.ticks++;
-        });
+        publisher.ticks += take(message);
         publisher.messages++;
     };
     app.ws<Publisher>("/v1/publish", std::move(publishers));
+}
+
+// Publishes in the handler, as all examples of the library do.
+void publish_at_once(uWS::App &app) {
+    serve_publishers(app, [&app](std::string_view message) { return publish(app, message); });
+}
+
+// Publishes after the handlers of a turn.
+//
+// In a handler the publisher's socket holds the one buffer in which writes are gathered, so that a
+// subscriber with more than 32 messages in a turn gets a system call for each of them. The library
+// drains the topics once more before it waits, so nothing is held back.
+void publish_after_handlers(uWS::App &app) {
+    static std::vector<std::string> taken;
+    serve_publishers(app, [](std::string_view message) {
+        taken.emplace_back(message);
+        uint64_t ticks = 0;
+        messages::each_tick(message, [&](std::string_view) { ticks++; });
+        return ticks;
+    });
+    uWS::Loop::get()->addPostHandler(&taken, [&app](uWS::Loop *) {
+        for (const auto &message : taken) {
+            publish(app, message);
+        }
+        taken.clear();
+    });
 }
 
 // A file per connection: as many as the system allows.
@@ -97,28 +132,30 @@ void raise_file_limit() {
     }
 }
 
-// The value of `--port`; the secret and the scratch folder are of no use here.
-int port_of(int argc, char **argv) {
+// The value of an option, empty if it is not given. The secret and the scratch folder are of no
+// use here.
+std::string_view option(int argc, char **argv, std::string_view name) {
     for (int index = 1; index + 1 < argc; index += 2) {
-        if (std::string_view(argv[index]) == "--port") {
-            return std::atoi(argv[index + 1]);
+        if (argv[index] == name) {
+            return argv[index + 1];
         }
     }
-    return 0;
+    return {};
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-    int port = port_of(argc, argv);
-    if (port < 1 || port > 65535) {
-        std::cerr << "usage: server --port P\n";
+    int port = std::atoi(std::string(option(argc, argv, "--port")).c_str());
+    auto when = option(argc, argv, "--publish");
+    if (port < 1 || port > 65535 || (!when.empty() && when != "at-once" && when != "after-handlers")) {
+        std::cerr << "usage: server --port P [--publish at-once|after-handlers]\n";
         return 2;
     }
     raise_file_limit();
     uWS::App app;
     serve_subscribers(app);
-    serve_publishers(app);
+    when == "after-handlers" ? publish_after_handlers(app) : publish_at_once(app);
     bool listening = false;
     app.listen("127.0.0.1", port, [&](auto *socket) { listening = socket != nullptr; });
     if (!listening) {

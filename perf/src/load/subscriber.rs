@@ -1,17 +1,16 @@
 //! One subscriber: upgrade, subscribe, receive.
 
-use std::{
-    io::{self, Write},
-    net::TcpStream,
-};
+use std::{collections::VecDeque, io::Write, net::TcpStream};
 
 use super::Tally;
 use crate::{
     account::Ledger,
-    frame::{Carry, Frame, FrameError, Opcode, each_frame, masked},
-    message::{self, Control},
+    dialect::{Event, LostReason, Reader, Tick},
+    frame::{Carry, Frame, Opcode, first_frame, masked},
+    reference::{Place, References},
     schedule::Clock,
-    upgrade::{Upgrade, UpgradeError},
+    ticks::Symbols,
+    upgrade::Upgrade,
 };
 
 /// How far a connection has come.
@@ -21,56 +20,61 @@ pub(super) enum Phase {
     Connecting,
     /// The request is out.
     Upgrading,
-    /// `subscribe` is out.
+    /// What asks for ticks is out.
     Subscribing,
-    /// The subscription is acknowledged.
+    /// The subscription is in force.
     Live,
-}
-
-/// Why a connection ended, though nobody asked it to.
-#[derive(Debug, thiserror::Error)]
-pub enum LostReason {
-    /// TCP failed.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// No upgrade.
-    #[error(transparent)]
-    Upgrade(#[from] UpgradeError),
-    /// No frame.
-    #[error("the server sent {0}")]
-    Frame(#[from] FrameError),
-    /// A close frame.
-    #[error("the server closed the connection: {code} {reason}")]
-    Closed {
-        /// Its code; 1005 without one.
-        code: u16,
-        /// Its reason.
-        reason: String,
-    },
-    /// A text message that is none of the protocol's.
-    #[error("the server sent what is no message: {0}")]
-    NotAMessage(String),
-    /// An `error`, or an entry of the request refused.
-    #[error("the server refused the subscription: {0}")]
-    Refused(String),
 }
 
 pub(super) struct Subscriber {
     pub(super) stream: TcpStream,
     pub(super) phase: Phase,
     request: String,
+    messages: VecDeque<Vec<u8>>,
     carry: Carry,
+    reader: Box<dyn Reader>,
     ledger: Ledger,
 }
 
+/// What all subscribers use in turn.
+pub(super) struct Shared<'a> {
+    pub(super) bytes: &'a mut Vec<u8>,
+    pub(super) upgrade: &'a Upgrade,
+    pub(super) symbols: &'a Symbols,
+    pub(super) references: &'a mut References,
+    pub(super) clock: &'a Clock,
+    pub(super) tally: &'a mut Tally,
+}
+
+/// What of a subscriber its messages change.
+struct Conversation<'a> {
+    stream: &'a TcpStream,
+    phase: &'a mut Phase,
+    messages: &'a mut VecDeque<Vec<u8>>,
+    ledger: &'a mut Ledger,
+    tally: &'a mut Tally,
+    /// Events of the message at hand.
+    events: u32,
+    /// Its last tick, if that was the next in its account.
+    next: Option<Tick>,
+}
+
 impl Subscriber {
-    pub(super) fn new(stream: TcpStream, request: String) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        request: String,
+        messages: VecDeque<Vec<u8>>,
+        reader: Box<dyn Reader>,
+        ledger: Ledger,
+    ) -> Self {
         Self {
             stream,
             phase: Phase::Connecting,
             request,
+            messages,
             carry: Carry::default(),
-            ledger: Ledger::default(),
+            reader,
+            ledger,
         }
     }
 
@@ -86,28 +90,34 @@ impl Subscriber {
     }
 
     /// Reads once and takes what is complete.
-    pub(super) fn receive(
-        &mut self,
-        shared: &mut [u8],
-        upgrade: &Upgrade,
-        subscribe: &str,
-        clock: &Clock,
-        tally: &mut Tally,
-    ) -> Result<(), LostReason> {
+    pub(super) fn receive(&mut self, shared: &mut Shared<'_>) -> Result<(), LostReason> {
         let mut carry = std::mem::take(&mut self.carry);
-        let bytes = match carry.read(&mut self.stream, shared) {
+        let bytes = match carry.read(&mut self.stream, shared.bytes) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 self.carry = carry;
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        tally.now_us = clock.now_us();
-        let head_bytes = self.finish_upgrade(bytes, upgrade, subscribe)?;
-        let mut used = head_bytes;
-        if self.phase != Phase::Upgrading {
-            used += each_frame(&bytes[head_bytes..], |frame| self.take(frame, tally))?;
+        shared.tally.read_at(shared.clock.now_us());
+        if self.phase == Phase::Live {
+            shared.tally.bytes += (bytes.len() - carry.len()) as u64;
+        }
+        let mut used = self.finish_upgrade(bytes, shared.upgrade)?;
+        while self.phase != Phase::Upgrading {
+            if self.reader.is_between_messages() {
+                used += self.take_known(&bytes[used..], shared.references, shared.tally);
+            }
+            let Some((frame, frame_bytes)) = first_frame(&bytes[used..])? else {
+                break;
+            };
+            let next = self.take(frame, shared.symbols, shared.tally)?;
+            if let Some((place, ts_us)) = next {
+                let frame = &bytes[used..used + frame_bytes];
+                shared.references.learn(place, ts_us, frame);
+            }
+            used += frame_bytes;
         }
         carry.keep(&bytes[used..]);
         self.carry = carry;
@@ -115,77 +125,127 @@ impl Subscriber {
     }
 
     /// The bytes of the upgrade's answer in front of the frames.
-    fn finish_upgrade(
-        &mut self,
-        bytes: &[u8],
-        upgrade: &Upgrade,
-        subscribe: &str,
-    ) -> Result<usize, LostReason> {
+    fn finish_upgrade(&mut self, bytes: &[u8], upgrade: &Upgrade) -> Result<usize, LostReason> {
         if self.phase != Phase::Upgrading {
             return Ok(0);
         }
         let Some(head_bytes) = upgrade.answer(bytes)? else {
             return Ok(0);
         };
-        (&self.stream).write_all(&masked(Opcode::Text, subscribe.as_bytes()))?;
-        self.phase = Phase::Subscribing;
+        self.phase = Phase::Live;
+        if let Some(message) = self.messages.pop_front() {
+            self.phase = Phase::Subscribing;
+            (&self.stream).write_all(&message)?;
+        }
         Ok(head_bytes)
     }
 
-    fn take(&mut self, frame: Frame<'_>, tally: &mut Tally) -> Result<(), LostReason> {
-        match frame.opcode {
-            Opcode::Text => match message::tick(frame.payload) {
-                Some(tick) => {
-                    if tick.accounted {
-                        self.ledger.tick(&tick, &mut tally.counts);
-                        tally.delivered(tick.ts_us);
-                    }
-                    Ok(())
-                }
-                None => self.control(frame.payload, tally),
-            },
-            Opcode::Ping => Ok((&self.stream).write_all(&masked(Opcode::Pong, frame.payload))?),
-            Opcode::Close => Err(closed(frame.payload)),
-            Opcode::Pong => Ok(()),
-            Opcode::Binary => Err(LostReason::NotAMessage("a binary message".to_owned())),
+    /// Takes frames that are byte for byte those which the account expects.
+    fn take_known(&mut self, bytes: &[u8], references: &References, tally: &mut Tally) -> usize {
+        let frames_max = if self.ledger.is_single() {
+            usize::MAX
+        } else {
+            1
+        };
+        let mut used = 0;
+        while used < bytes.len() {
+            let Some((symbol, account)) = self.ledger.expected() else {
+                break;
+            };
+            let place = Place {
+                symbol,
+                epoch: account.epoch(),
+                seq: account.last() + 1,
+            };
+            let mut ticks = 0;
+            let matched = references.matching(place, &bytes[used..], frames_max, |ts_us, count| {
+                tally.delivered(ts_us, count);
+                ticks += count;
+            });
+            if matched == 0 {
+                break;
+            }
+            account.advance(ticks, &mut tally.counts);
+            self.ledger.turn();
+            used += matched;
         }
+        used
     }
 
-    fn control(&mut self, text: &[u8], tally: &mut Tally) -> Result<(), LostReason> {
-        let control = serde_json::from_slice(text)
-            .map_err(|_| LostReason::NotAMessage(String::from_utf8_lossy(text).into_owned()))?;
-        match control {
-            Control::Start {
-                symbol,
-                epoch,
-                trade,
-                quote,
-            } => {
-                self.ledger.start(&symbol, epoch, [trade, quote]);
+    /// Takes any frame. Where it holds the next tick of its account and nothing else, that is
+    /// returned with its intended time.
+    fn take(
+        &mut self,
+        frame: Frame<'_>,
+        symbols: &Symbols,
+        tally: &mut Tally,
+    ) -> Result<Option<(Place, u64)>, LostReason> {
+        match frame.opcode {
+            Opcode::Ping => (&self.stream).write_all(&masked(Opcode::Pong, frame.payload))?,
+            Opcode::Close => return Err(closed(frame.payload)),
+            Opcode::Pong => {}
+            Opcode::Text | Opcode::Binary => return self.take_message(frame, symbols, tally),
+        }
+        Ok(None)
+    }
+
+    fn take_message(
+        &mut self,
+        frame: Frame<'_>,
+        symbols: &Symbols,
+        tally: &mut Tally,
+    ) -> Result<Option<(Place, u64)>, LostReason> {
+        let whole = self.reader.is_between_messages();
+        let mut conversation = Conversation {
+            stream: &self.stream,
+            phase: &mut self.phase,
+            messages: &mut self.messages,
+            ledger: &mut self.ledger,
+            tally,
+            events: 0,
+            next: None,
+        };
+        let mut each = |event| conversation.take(event);
+        self.reader
+            .take(frame.opcode, frame.payload, symbols, &mut each)?;
+        let alone = conversation.events == 1 && whole && self.reader.is_between_messages();
+        let next = conversation.next.filter(|_| alone);
+        Ok(next.and_then(|tick| {
+            let place = Place {
+                symbol: tick.symbol?,
+                epoch: tick.epoch,
+                seq: tick.seq,
+            };
+            Some((place, tick.ts_us))
+        }))
+    }
+}
+
+impl Conversation<'_> {
+    fn take(&mut self, event: Event) -> Result<(), LostReason> {
+        self.events += 1;
+        match event {
+            Event::Tick(tick) if tick.accounted => {
+                let next = self.ledger.tick(&tick, &mut self.tally.counts);
+                self.next = next.then_some(tick);
+                self.tally.delivered(tick.ts_us, 1);
             }
-            Control::Gap {
-                symbol,
-                channel,
-                epoch,
-                from,
-                to,
-            } => {
+            Event::Tick(_) | Event::Aside => {}
+            Event::Start(symbol, epoch, last) => {
                 self.ledger
-                    .gap((&symbol, channel, epoch), from, to, &mut tally.counts);
+                    .start(symbol, epoch, last, &mut self.tally.counts);
             }
-            Control::Ack { rejected, .. } => {
-                if rejected
-                    .as_array()
-                    .is_some_and(|entries| !entries.is_empty())
-                {
-                    return Err(LostReason::Refused(rejected.to_string()));
+            Event::Gap(account, from, to) => {
+                self.ledger.gap(account, from, to, &mut self.tally.counts);
+            }
+            Event::Next => {
+                if let Some(message) = self.messages.pop_front() {
+                    self.stream.write_all(&message)?;
                 }
-                self.phase = Phase::Live;
             }
-            Control::Error { code, message } => {
-                return Err(LostReason::Refused(format!("{code}: {message}")));
-            }
-            Control::Goodbye { .. } | Control::Other => {}
+            Event::Live => *self.phase = Phase::Live,
+            Event::Answer(bytes) => self.stream.write_all(&bytes)?,
+            Event::Refused(why) => return Err(LostReason::Refused(why)),
         }
         Ok(())
     }

@@ -8,15 +8,16 @@ use tungstenite::{Message, WebSocket, accept, protocol::CloseFrame};
 use super::*;
 
 const ACK: &str = r#"{"type":"ack","id":1,"op":"subscribe","rejected":[]}"#;
+const EPOCH: u64 = 1;
 const PATIENCE_US: u64 = 10_000_000;
 
 /// A server whose `script` talks to each connection in turn, one thread for all.
 fn server(
     connections: usize,
     script: impl Fn(&mut WebSocket<TcpStream>) + Send + 'static,
-) -> (ServerUrl, JoinHandle<Vec<WebSocket<TcpStream>>>) {
+) -> (SocketAddr, JoinHandle<Vec<WebSocket<TcpStream>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = ServerUrl::from(listener.local_addr().unwrap());
+    let address = listener.local_addr().unwrap();
     let serve = move || {
         let mut sockets = Vec::new();
         for _ in 0..connections {
@@ -34,23 +35,29 @@ fn server(
         }
         sockets
     };
-    (url, thread::spawn(serve))
+    (address, thread::spawn(serve))
 }
 
-fn plan(server: ServerUrl, subscribers: usize) -> Plan {
+fn plan(server: SocketAddr, subscribers: usize) -> Plan {
     Plan {
         server,
-        path: "/v1/ws".to_owned(),
-        subscribe: r#"{"op":"subscribe","id":1,"symbols":["A"]}"#.to_owned(),
-        subscribers,
-        connects_per_s: 10_000,
-        in_progress_max: 2,
-        sources: 3,
+        symbols: Symbols::new(vec!["A".into(), "B".into()]),
+        follows: vec![Follows::Symbols(vec![0]); subscribers],
+        epoch: EPOCH,
+        pace: Pace {
+            connects_per_s: 10_000,
+            in_progress_max: 2,
+            sources: 3,
+        },
     }
 }
 
-fn connect(plan: Plan, clock: Clock) -> Result<Load, LoadError> {
-    Load::connect(plan, clock, |index| format!("token-{index}"))
+fn connect(plan: Plan, dialect: &dyn Dialect, clock: Clock) -> Result<Load<'_>, LoadError> {
+    Load::connect(plan, dialect, clock, |index| format!("token-{index}"))
+}
+
+fn tickwire() -> Box<dyn Dialect> {
+    crate::dialect::tickwire(false, None)
 }
 
 fn send(socket: &mut WebSocket<TcpStream>, text: &str) {
@@ -73,14 +80,15 @@ fn every_delivery_is_checked_and_counted() {
         send(socket, ACK);
         send(
             socket,
-            r#"{"type":"start","symbol":"A","epoch":1,"trade":7}"#,
+            r#"{"type":"start","symbol":"A","epoch":1,"trade":0}"#,
         );
         socket.send(Message::Ping("are you there".into())).unwrap();
-        for seq in [8, 9, 12, 12, 11] {
+        for seq in [1, 2, 5, 5, 4] {
             send_tick(socket, seq, 1);
         }
     });
-    let mut load = connect(plan(url, 5), clock).unwrap();
+    let dialect = tickwire();
+    let mut load = connect(plan(url, 5), dialect.as_ref(), clock).unwrap();
     let all = |tally: &Tally| tally.counts.delivered + tally.counts.out_of_order >= 20;
     load.run_until(clock.now_us() + PATIENCE_US, all).unwrap();
     let expected = Counts {
@@ -111,22 +119,32 @@ fn only_ticks_of_the_window_are_measured() {
             send_tick(socket, seq, ts + seq);
         }
     });
-    let mut load = connect(plan(url, 1), clock).unwrap();
-    load.measure(Window {
-        from_us: ts + 3,
-        to_us: ts + 6,
-    });
+    let dialect = tickwire();
+    let mut load = connect(plan(url, 1), dialect.as_ref(), clock).unwrap();
+    load.measure(&[
+        Window {
+            from_us: ts + 3,
+            to_us: ts + 6,
+        },
+        Window {
+            from_us: ts + 6,
+            to_us: ts + 8,
+        },
+    ]);
     let connected_us = clock.now_us() - ts;
     measuring.send(()).unwrap();
     load.run_until(clock.now_us() + PATIENCE_US, |tally| {
         tally.counts.delivered == 10
     })
     .unwrap();
-    assert_eq!(
-        (load.tally().counts.delivered, load.tally().in_window),
-        (10, 3)
-    );
-    let slowest_us = load.tally().latencies.quantiles().max_us;
+    let delivered: Vec<u64> = load
+        .tally()
+        .windows
+        .iter()
+        .map(|window| window.delivered)
+        .collect();
+    assert_eq!((delivered, load.tally().measured()), (vec![3, 2], 5));
+    let slowest_us = load.tally().windows[0].latencies.quantiles().max_us;
     assert!(
         slowest_us + 5 >= connected_us,
         "counted from the intended time: {slowest_us}"
@@ -138,7 +156,8 @@ fn only_ticks_of_the_window_are_measured() {
 fn a_lost_connection_is_counted_with_its_reason() {
     let (url, serving) = server(2, |socket| send(socket, ACK));
     let clock = Clock::start();
-    let mut load = connect(plan(url, 2), clock).unwrap();
+    let dialect = tickwire();
+    let mut load = connect(plan(url, 2), dialect.as_ref(), clock).unwrap();
     let mut sockets = serving.join().unwrap();
     let frame = CloseFrame {
         code: 4410.into(),
@@ -161,10 +180,76 @@ fn a_refused_subscription_ends_the_setup() {
             &format!(r#"{{"type":"ack","op":"subscribe","rejected":{rejected}}}"#),
         );
     });
-    let text = connect(plan(url, 1), Clock::start())
+    let dialect = tickwire();
+    let text = connect(plan(url, 1), dialect.as_ref(), Clock::start())
         .err()
         .unwrap()
         .to_string();
     assert!(text.contains("not_entitled"), "{text}");
     drop(serving.join().unwrap());
+}
+
+/// Frames of several symbols and cut reads, compared with what a parser alone makes of them.
+#[test]
+fn known_frames_are_checked_as_strictly_as_others() {
+    let clock = Clock::start();
+    let (url, serving) = server(3, |socket| {
+        send(socket, ACK);
+        for seq in 1..=200 {
+            for symbol in ["A", "B"] {
+                send(
+                    socket,
+                    &format!(
+                        r#"{{"type":"trade","symbol":"{symbol}","epoch":1,"seq":{seq},"ts":1}}"#
+                    ),
+                );
+            }
+        }
+        // The first connection has taught both of these; neither is what is due.
+        send_tick(socket, 100, 1);
+        send_tick(socket, 203, 1);
+    });
+    let dialect = tickwire();
+    let mut plan = plan(url, 3);
+    plan.follows = vec![
+        Follows::Symbols(vec![0, 1]),
+        Follows::All,
+        Follows::Symbols(vec![0]),
+    ];
+    let mut load = connect(plan, dialect.as_ref(), clock).unwrap();
+    let all = |tally: &Tally| {
+        let counts = tally.counts;
+        counts.delivered + counts.duplicates + counts.contradictions >= 3 * 402
+    };
+    load.run_until(clock.now_us() + PATIENCE_US, all).unwrap();
+    let expected = Counts {
+        delivered: 400 + 400 + 200 + 3,
+        missing: 2 * 3,
+        duplicates: 3,
+        contradictions: 200,
+        ..Counts::default()
+    };
+    assert_eq!(load.tally().counts, expected);
+    drop(serving.join().unwrap());
+}
+
+#[test]
+fn a_timeline_knows_when_the_last_old_delivery_came() {
+    let mut timeline = Timeline {
+        ages: Vec::new(),
+        start_us: 1_000_000,
+    };
+    for (now_us, age_us) in [
+        (1_000_500, 10),
+        (1_020_000, 700),
+        (1_030_999, 300),
+        (1_050_000, 20),
+    ] {
+        timeline.delivered(now_us, age_us);
+    }
+    assert_eq!(timeline.worst_us(), 700);
+    assert_eq!(timeline.last_older_than(100, 0), Some(1_031_000));
+    assert_eq!(timeline.last_older_than(500, 0), Some(1_021_000));
+    assert_eq!(timeline.last_older_than(500, 1_025_000), None);
+    assert_eq!(timeline.last_older_than(1_000, 0), None);
 }

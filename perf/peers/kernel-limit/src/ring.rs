@@ -29,7 +29,7 @@ impl SendRing {
         let ring = IoUring::builder()
             // One thread uses it, and asks for its completions itself.
             .setup_single_issuer()
-            .setup_coop_taskrun()
+            .setup_defer_taskrun()
             // A request that the kernel rejects must not end the batch.
             .setup_submit_all()
             .build(entries)

@@ -9,7 +9,12 @@ mod publisher;
 mod subscriber;
 mod upgrade;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Parser;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,12 +29,15 @@ use crate::{
 #[derive(Parser)]
 #[command(version, about)]
 struct Args {
-    /// Where to listen.
-    #[arg(long, default_value = "127.0.0.1:9001")]
-    listen: SocketAddr,
+    /// The port of 127.0.0.1 to listen on.
+    #[arg(long)]
+    port: u16,
     /// File with the HS256 secret (trailing newline ignored).
     #[arg(long)]
-    jwt_hs256_file: PathBuf,
+    secret: PathBuf,
+    /// Scratch; not needed here.
+    #[arg(long)]
+    workdir: Option<PathBuf>,
     /// Worker threads; 1 runs tokio's current-thread runtime, which costs least on one core.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
@@ -50,8 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let secret = std::fs::read(&args.jwt_hs256_file)
-        .map_err(|error| format!("{}: {error}", args.jwt_hs256_file.display()))?;
+    let secret = std::fs::read(&args.secret)
+        .map_err(|error| format!("{}: {error}", args.secret.display()))?;
     let gate = Arc::new(Gate::new(secret.trim_ascii_end()));
     let runtime = if args.workers == 1 {
         tokio::runtime::Builder::new_current_thread()
@@ -64,7 +72,11 @@ fn start(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             .build()?
     };
     let config = WebSocketConfig::default().read_buffer_size(args.read_buffer as usize);
-    runtime.block_on(accept(args.listen, gate, config))
+    runtime.block_on(accept(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
+        gate,
+        config,
+    ))
 }
 
 async fn accept(

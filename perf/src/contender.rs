@@ -1,0 +1,335 @@
+//! The servers of a comparison: tickwire in its forms, and the peers in theirs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    dialect::{self, Dialect},
+    peer::Peer,
+    scenario::Scenario,
+    server::{Program, Server, ServerError, free_address},
+};
+
+/// A server that can be started.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// Its name in results.
+    pub name: String,
+    /// The same for people.
+    pub title: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Tickwire {
+        binary: PathBuf,
+        form: Form,
+        args: Vec<String>,
+    },
+    Peer {
+        peer: Peer,
+        args: Vec<String>,
+    },
+}
+
+/// How tickwire is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    name: &'static str,
+    title: &'static str,
+    sbe: bool,
+    max_delay_ms: Option<u32>,
+    /// Confined to the server's core; else laid out as it likes.
+    confined: bool,
+    /// What floors do while no tick comes, where it is not the default; matters to `latency` alone.
+    idle: Option<&'static str>,
+}
+
+const FORMS: [Form; 7] = [
+    Form {
+        name: "tickwire",
+        title: "tickwire",
+        sbe: false,
+        max_delay_ms: None,
+        confined: true,
+        idle: None,
+    },
+    Form {
+        name: "tickwire-sbe",
+        title: "tickwire, SBE",
+        sbe: true,
+        max_delay_ms: None,
+        confined: true,
+        idle: None,
+    },
+    Form {
+        name: "tickwire-delay20",
+        title: "tickwire, max_delay_ms 20",
+        sbe: false,
+        max_delay_ms: Some(20),
+        confined: true,
+        idle: None,
+    },
+    Form {
+        name: "tickwire-sbe-delay20",
+        title: "tickwire, SBE, max_delay_ms 20",
+        sbe: true,
+        max_delay_ms: Some(20),
+        confined: true,
+        idle: None,
+    },
+    Form {
+        name: "tickwire-default",
+        title: "tickwire, default layout",
+        sbe: false,
+        max_delay_ms: None,
+        confined: false,
+        idle: None,
+    },
+    Form {
+        name: "tickwire-spin",
+        title: "tickwire, spinning",
+        sbe: false,
+        max_delay_ms: None,
+        confined: true,
+        idle: Some("spin"),
+    },
+    Form {
+        name: "tickwire-hybrid",
+        title: "tickwire, spinning, then parking",
+        sbe: false,
+        max_delay_ms: None,
+        confined: true,
+        idle: Some("hybrid"),
+    },
+];
+
+/// Where servers are started.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Scratch; each server gets a folder of its own in it.
+    pub folder: PathBuf,
+    /// File with the HS256 secret.
+    pub secret: PathBuf,
+    /// The core of confined servers.
+    pub server_core: usize,
+}
+
+/// tickwire in all its forms. `args` are added to its command line.
+pub fn tickwire(binary: &Path, args: &[String]) -> Vec<Contender> {
+    let forms = FORMS.iter().map(|&form| Contender {
+        name: form.name.to_owned(),
+        title: form.title.to_owned(),
+        kind: Kind::Tickwire {
+            binary: binary.to_owned(),
+            form,
+            args: args.to_vec(),
+        },
+    });
+    forms.collect()
+}
+
+/// The variants of `peers`.
+pub fn of_peers(peers: &[Peer]) -> Vec<Contender> {
+    let variants = peers.iter().flat_map(|peer| {
+        peer.manifest.variants.iter().map(|variant| Contender {
+            name: variant.name.clone(),
+            title: variant
+                .title
+                .as_ref()
+                .unwrap_or(&peer.manifest.title)
+                .clone(),
+            kind: Kind::Peer {
+                peer: peer.clone(),
+                args: variant.args.clone(),
+            },
+        })
+    });
+    variants.collect()
+}
+
+impl Contender {
+    /// Whether `scenario` says anything about it.
+    pub fn plays(&self, scenario: Scenario) -> bool {
+        match &self.kind {
+            Kind::Tickwire { form, .. } => match scenario {
+                Scenario::Latency => form.confined && form.max_delay_ms.is_none(),
+                Scenario::Scale => form.name == FORMS[0].name,
+                _ => form.idle.is_none(),
+            },
+            Kind::Peer { .. } => scenario != Scenario::Scale,
+        }
+    }
+
+    /// The folder of the peer that it is a variant of.
+    pub fn peer(&self) -> Option<&Peer> {
+        match &self.kind {
+            Kind::Peer { peer, .. } => Some(peer),
+            Kind::Tickwire { .. } => None,
+        }
+    }
+
+    /// Programs and versions.
+    pub fn versions(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Peer { peer, .. } => peer.versions(),
+            Kind::Tickwire { binary, .. } => {
+                let output = Command::new(binary).arg("--version").output();
+                let text =
+                    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+                vec![text.unwrap_or_else(|error| format!("{}: {error}", binary.display()))]
+            }
+        }
+    }
+
+    /// Who gets which core.
+    pub fn layout(&self, server_core: usize, generator_core: usize) -> String {
+        match &self.kind {
+            Kind::Tickwire { form, .. } if !form.confined => {
+                format!("server on all cores, generator on core {generator_core}")
+            }
+            _ => format!("server on core {server_core}, generator on core {generator_core}"),
+        }
+    }
+
+    /// How it is talked to.
+    pub fn dialect(&self) -> io::Result<Box<dyn Dialect>> {
+        match &self.kind {
+            Kind::Tickwire { form, .. } => Ok(dialect::tickwire(form.sbe, form.max_delay_ms)),
+            Kind::Peer { peer, .. } => {
+                let name = &peer.manifest.dialect;
+                dialect::named(name).ok_or_else(|| {
+                    io::Error::other(format!("{}: unknown dialect {name}", self.name))
+                })
+            }
+        }
+    }
+
+    /// Starts it. `extra` is added to tickwire's command line, and to no other.
+    pub fn start(&self, stage: &Stage, extra: &[String]) -> Result<(Server, Program), ServerError> {
+        let failed = |error| ServerError::Io {
+            name: self.name.clone(),
+            error,
+        };
+        let workdir = stage.folder.join(&self.name);
+        match fs::remove_dir_all(&workdir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        fs::create_dir_all(&workdir).map_err(failed)?;
+        let program = self.program(stage, &workdir, extra).map_err(failed)?;
+        Ok((program.start(&stage.folder)?, program))
+    }
+
+    fn program(&self, stage: &Stage, workdir: &Path, extra: &[String]) -> io::Result<Program> {
+        let listen = free_address()?;
+        let on_core = Some(vec![stage.server_core]);
+        let (path, args, cores) = match &self.kind {
+            Kind::Tickwire { binary, form, args } => {
+                let admin = std::net::SocketAddr::new(listen.ip(), listen.port() + 1);
+                let mut line = serve(listen, admin, &stage.secret);
+                let floors_given = extra
+                    .iter()
+                    .chain(args)
+                    .any(|arg| arg.starts_with("--floors"));
+                if form.confined && !floors_given {
+                    line.extend(["--floors", "1"].map(String::from));
+                }
+                line.extend(form.idle.map(|idle| format!("--idle={idle}")));
+                line.extend(args.iter().chain(extra).cloned());
+                (binary.clone(), line, on_core.filter(|_| form.confined))
+            }
+            Kind::Peer { peer, args } => {
+                let mut line = vec![
+                    "--port".to_owned(),
+                    listen.port().to_string(),
+                    "--secret".to_owned(),
+                    stage.secret.display().to_string(),
+                    "--workdir".to_owned(),
+                    workdir.display().to_string(),
+                ];
+                line.extend(args.iter().cloned());
+                (peer.start(), line, on_core)
+            }
+        };
+        Ok(Program {
+            name: self.name.clone(),
+            path,
+            args,
+            listen,
+            cores,
+        })
+    }
+}
+
+/// tickwire's command line: its defaults, but for the limit per IP, as all connections come from
+/// one.
+fn serve(listen: std::net::SocketAddr, admin: std::net::SocketAddr, secret: &Path) -> Vec<String> {
+    let mut line: Vec<String> = ["serve", "--set", "per_ip_rate=0"].map(String::from).into();
+    line.extend(["--listen".to_owned(), listen.to_string()]);
+    line.extend(["--admin".to_owned(), admin.to_string()]);
+    line.extend(["--jwt-hs256-file".to_owned(), secret.display().to_string()]);
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage() -> Stage {
+        Stage {
+            folder: PathBuf::from("/x"),
+            secret: PathBuf::from("/x/secret"),
+            server_core: 0,
+        }
+    }
+
+    fn line(contender: &Contender, extra: &[&str]) -> (String, Option<Vec<usize>>) {
+        let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
+        let program = contender
+            .program(&stage(), Path::new("/w"), &extra)
+            .unwrap();
+        (program.args.join(" "), program.cores)
+    }
+
+    #[test]
+    fn tickwire_has_one_floor_on_the_servers_core_unless_it_is_left_alone() {
+        let forms = tickwire(Path::new("tickwire"), &["--idle=spin".to_owned()]);
+        let (args, cores) = line(&forms[0], &[]);
+        assert!(
+            args.contains("--floors 1") && args.ends_with("--idle=spin"),
+            "{args}"
+        );
+        assert_eq!(cores, Some(vec![0]));
+        let (args, cores) = line(&forms[4], &[]);
+        assert!(!args.contains("--floors"), "{args}");
+        assert_eq!(cores, None);
+        let (args, _) = line(&forms[0], &["--floors=4"]);
+        assert_eq!(args.matches("--floors").count(), 1, "{args}");
+    }
+
+    #[test]
+    fn a_peers_variants_are_servers_of_their_own() {
+        let manifest = toml::from_str(
+            "title = \"p\"\ndialect = \"nats\"\nstart = \"go\"\n[[variant]]\nname = \"a\"\n\
+             [[variant]]\nname = \"b\"\nargs = [\"-x\"]\ntitle = \"q\"\n",
+        );
+        let peer = Peer {
+            folder: PathBuf::from("/p"),
+            manifest: manifest.unwrap(),
+        };
+        let contenders = of_peers(&[peer]);
+        assert_eq!((&*contenders[0].title, &*contenders[1].title), ("p", "q"));
+        assert!(contenders[0].dialect().is_ok());
+        let (args, cores) = line(&contenders[1], &["--only-for-tickwire"]);
+        assert!(
+            args.ends_with("--secret /x/secret --workdir /w -x"),
+            "{args}"
+        );
+        assert_eq!(cores, Some(vec![0]));
+    }
+}

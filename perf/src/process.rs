@@ -1,0 +1,263 @@
+//! A server's processes: what the kernel says of one and all its descendants (`proc(5)`).
+
+use std::{collections::HashMap, fs, io, path::PathBuf};
+
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
+
+use crate::host::{self, malformed};
+
+/// A process, with everything that it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tree {
+    root: u32,
+    descendants: bool,
+}
+
+/// CPU time that processes have used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    /// Per thread, from the scheduler, ns. Exact, but threads that ended are forgotten.
+    pub threads: HashMap<u32, u64>,
+    /// In user mode, ns: the kernel's estimate, in steps of its clock tick.
+    pub user_ns: u64,
+    /// In the kernel, ns: likewise.
+    pub system_ns: u64,
+}
+
+impl Tree {
+    /// Process `root` and its descendants.
+    pub fn of(root: u32) -> Self {
+        Self {
+            root,
+            descendants: true,
+        }
+    }
+
+    /// This process alone: servers are its children.
+    pub fn own() -> Self {
+        Self {
+            root: std::process::id(),
+            descendants: false,
+        }
+    }
+
+    /// Its processes; fails where the first one is gone.
+    pub fn pids(self) -> io::Result<Vec<u32>> {
+        if !self.descendants {
+            return Ok(vec![self.root]);
+        }
+        let parents = parents()?;
+        if !parents.contains_key(&self.root) {
+            return Err(io::Error::other(format!("process {} is gone", self.root)));
+        }
+        let mut pids = vec![self.root];
+        let mut place = 0;
+        while let Some(&pid) = pids.get(place) {
+            let children = parents.iter().filter(|&(_, &parent)| parent == pid);
+            pids.extend(children.map(|(&child, _)| child));
+            place += 1;
+        }
+        Ok(pids)
+    }
+
+    /// CPU time used so far.
+    pub fn cpu(self) -> io::Result<CpuTime> {
+        let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+        let mut cpu = CpuTime::default();
+        for pid in self.pids()? {
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+                continue;
+            };
+            let (user, system) = parse_times(&stat).ok_or_else(|| malformed("stat"))?;
+            cpu.user_ns += user * tick_ns;
+            cpu.system_ns += system * tick_ns;
+            let threads = tids(pid).unwrap_or_default().into_iter();
+            cpu.threads
+                .extend(threads.filter_map(|tid| Some((tid, thread_ns(pid, tid)?))));
+        }
+        Ok(cpu)
+    }
+
+    /// Resident memory, bytes. What the kernel holds for sockets is not in it.
+    pub fn rss_bytes(self) -> io::Result<u64> {
+        let statuses = self.pids()?.into_iter();
+        let statuses =
+            statuses.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        Ok(statuses.filter_map(|status| parse_rss(&status)).sum())
+    }
+
+    /// Confines every thread to `cores`: one that pins its own threads could have left them.
+    pub fn confine(self, cores: &[usize]) -> io::Result<()> {
+        let set = host::set_of(cores);
+        for tid in self.tids()? {
+            match sched_setaffinity(rustix::process::Pid::from_raw(tid as i32), &set) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The threads that may run elsewhere than on `cores`.
+    pub fn strays(self, cores: &[usize]) -> io::Result<Vec<u32>> {
+        let mut strays = self.tids()?;
+        strays.retain(|&tid| {
+            sched_getaffinity(rustix::process::Pid::from_raw(tid as i32))
+                .is_ok_and(|set| host::listed(&set).iter().any(|core| !cores.contains(core)))
+        });
+        Ok(strays)
+    }
+
+    fn tids(self) -> io::Result<Vec<u32>> {
+        let pids = self.pids()?.into_iter();
+        Ok(pids.flat_map(|pid| tids(pid).unwrap_or_default()).collect())
+    }
+}
+
+impl CpuTime {
+    /// All threads together, ns.
+    pub fn total_ns(&self) -> u64 {
+        self.threads.values().sum()
+    }
+
+    /// The busiest thread's, ns.
+    pub fn busiest_ns(&self) -> u64 {
+        self.threads.values().copied().max().unwrap_or_default()
+    }
+
+    /// What was used since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |tid| earlier.threads.get(tid).copied().unwrap_or_default();
+        let threads = self.threads.iter();
+        Self {
+            threads: threads
+                .map(|(tid, ns)| (*tid, ns.saturating_sub(before(tid))))
+                .collect(),
+            user_ns: self.user_ns.saturating_sub(earlier.user_ns),
+            system_ns: self.system_ns.saturating_sub(earlier.system_ns),
+        }
+    }
+}
+
+/// Every process's parent.
+fn parents() -> io::Result<HashMap<u32, u32>> {
+    let pids = numbers(PathBuf::from("/proc"))?.into_iter();
+    Ok(pids
+        .filter_map(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some((pid, parse_parent(&stat)?))
+        })
+        .collect())
+}
+
+fn tids(pid: u32) -> io::Result<Vec<u32>> {
+    numbers(PathBuf::from(format!("/proc/{pid}/task")))
+}
+
+fn numbers(folder: PathBuf) -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir(folder)?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
+/// `None` where the thread has ended meanwhile. The first field: time spent on a core, ns
+/// (`Documentation/scheduler/sched-stats.rst`).
+fn thread_ns(pid: u32, tid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+    parse_schedstat(&text)
+}
+
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The fields behind the name, which stands in parentheses and may hold anything.
+fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace())
+}
+
+fn parse_parent(stat: &str) -> Option<u32> {
+    fields(stat)?.nth(1)?.parse().ok()
+}
+
+/// `utime` and `stime`, clock ticks.
+fn parse_times(stat: &str) -> Option<(u64, u64)> {
+    let mut fields = fields(stat)?.skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+fn parse_rss(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedstat_gives_the_time_on_a_core() {
+        assert_eq!(parse_schedstat("1234567890 4711 42\n"), Some(1_234_567_890));
+        assert_eq!(parse_schedstat(""), None);
+        assert_eq!(parse_schedstat("x 1 2"), None);
+    }
+
+    #[test]
+    fn stat_is_read_past_any_name() {
+        let stat = "77 (a ) b) S 1 77 77 0 -1 4194560 100 0 0 0 250 130 7 8 20 0 3 0 99 1000 200";
+        assert_eq!(parse_times(stat), Some((250, 130)));
+        assert_eq!(parse_parent(stat), Some(1));
+        assert_eq!(parse_times("77 (a) S 1"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_bytes() {
+        assert_eq!(
+            parse_rss("Name:\tx\nVmRSS:\t    2048 kB\n"),
+            Some(2 * 1024 * 1024)
+        );
+        assert_eq!(parse_rss("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn this_process_uses_cpu_time_that_both_accounts_see() {
+        let tree = Tree::own();
+        let before = tree.cpu().unwrap();
+        let began = std::time::Instant::now();
+        let mut used = CpuTime::default();
+        while used.total_ns() < 50_000_000 {
+            assert!(began.elapsed().as_secs() < 10, "{used:?}");
+            used = tree.cpu().unwrap().since(&before);
+        }
+        assert!(used.user_ns + used.system_ns > 10_000_000, "{used:?}");
+        assert!(tree.rss_bytes().unwrap() > 100_000);
+    }
+
+    #[test]
+    fn a_tree_holds_the_children_of_children() {
+        let core = host::own_cores().unwrap()[0];
+        let script = "(sleep 60 & wait) & wait";
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script])
+            .spawn()
+            .unwrap();
+        let tree = Tree::of(child.id());
+        while tree.pids().unwrap().len() < 3 {
+            std::thread::yield_now();
+        }
+        tree.confine(&[core]).unwrap();
+        assert_eq!(tree.strays(&[core]).unwrap(), Vec::<u32>::new());
+        assert_eq!(tree.strays(&[]).unwrap().len(), 3);
+        let pids = tree.pids().unwrap();
+        for &pid in pids[1..].iter().rev() {
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(tree.pids().is_err());
+    }
+}

@@ -1,0 +1,360 @@
+//! What is measured: who follows what, at which rates, and which windows count.
+
+mod burst;
+mod idle;
+mod latency;
+mod ramp;
+mod scale;
+mod steady;
+
+use std::io;
+
+use clap::ValueEnum;
+
+use crate::{
+    contender::{Contender, Stage},
+    dialect::Dialect,
+    load::{Follows, Pace},
+    run::Point,
+    server::ServerError,
+    session::{self, Audience, SessionError, Target},
+    ticks::Symbols,
+    token::Signer,
+    zipf::{Random, Zipf},
+};
+
+/// p99 up to which a server keeps up, unless a scenario says otherwise.
+const P99_MAX_US: u64 = 100_000;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Many subscribers of one symbol.
+    Hot,
+    /// Subscribers of ten symbols each, popularity after Zipf.
+    Watchlist,
+    /// Few subscribers of everything.
+    Firehose,
+    /// A rate that rises to fifty times the mean for two seconds.
+    Burst,
+    /// Silent connections.
+    Idle,
+    /// A low rate, to one subscriber and to many.
+    Latency,
+    /// tickwire with one floor and with more.
+    Scale,
+    /// `hot` at the highest rate sustained.
+    RampHot,
+    /// `watchlist` at the highest rate sustained.
+    RampWatchlist,
+}
+
+/// Its figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Connections.
+    pub subscribers: u32,
+    /// Ticks per second.
+    pub rate: u32,
+    /// Ticks flow this long before the window, s.
+    pub warmup_s: f64,
+    /// The window, s.
+    pub duration_s: f64,
+    /// Symbols published.
+    pub symbols: u32,
+    /// Symbols that each connection follows, where it follows some.
+    pub per_subscriber: u32,
+    /// What the choice of symbols is drawn from.
+    pub seed: u64,
+    /// How connections are made.
+    pub pace: Pace,
+    /// Whether system calls are counted as well, where there is one rate.
+    pub syscalls: bool,
+}
+
+/// A server to play against.
+pub enum Arena<'a> {
+    /// One that runs already.
+    Running(Target<'a>),
+    /// One that is started for each play.
+    Started {
+        /// Which.
+        contender: &'a Contender,
+        /// Where.
+        stage: &'a Stage,
+        /// Its dialect.
+        dialect: &'a dyn Dialect,
+    },
+}
+
+/// Why a run came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// The machine refused, or the server left its core.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The server does not run.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The measurement failed.
+    #[error("{error}\n{log}")]
+    Session {
+        /// Why.
+        error: SessionError,
+        /// The server's last words.
+        log: String,
+    },
+}
+
+impl Scenario {
+    /// All of them, each with its number of rounds.
+    pub fn all(quick: bool) -> Vec<(Self, u32)> {
+        let (paired, single) = if quick { (1, 1) } else { (5, 3) };
+        let all = [
+            (Self::Hot, paired),
+            (Self::Watchlist, paired),
+            (Self::RampHot, paired),
+            (Self::RampWatchlist, paired),
+            (Self::Burst, single),
+            (Self::Latency, single),
+            (Self::Idle, 1),
+            (Self::Firehose, 1),
+            (Self::Scale, 1),
+        ];
+        // What a first look goes without.
+        let skipped = |scenario| {
+            let long = [
+                Self::Latency,
+                Self::Idle,
+                Self::Firehose,
+                Self::Scale,
+                Self::Burst,
+            ];
+            quick && long.contains(&scenario)
+        };
+        all.into_iter().filter(|play| !skipped(play.0)).collect()
+    }
+
+    /// Its name in files and on the command line.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+
+    /// Its figures, unless others are asked for. `quick` ones are for a first look.
+    pub fn settings(self, quick: bool) -> Settings {
+        let common = Settings {
+            subscribers: 1_000,
+            rate: 100,
+            warmup_s: if quick { 1.0 } else { 3.0 },
+            duration_s: if quick { 5.0 } else { 12.0 },
+            symbols: 1,
+            per_subscriber: 1,
+            seed: 1,
+            pace: Pace {
+                connects_per_s: 2_000,
+                in_progress_max: 64,
+                sources: 0,
+            },
+            syscalls: false,
+        };
+        let watchlist = Settings {
+            subscribers: 2_000,
+            rate: 5_000,
+            symbols: 1_000,
+            per_subscriber: 10,
+            ..common
+        };
+        match self {
+            Self::Hot | Self::RampHot => common,
+            Self::Watchlist => watchlist,
+            Self::Firehose => Settings {
+                subscribers: 100,
+                rate: 1_000,
+                per_subscriber: 1_000,
+                ..watchlist
+            },
+            Self::Burst => Settings {
+                rate: 200,
+                duration_s: 5.0,
+                ..watchlist
+            },
+            Self::Idle => Settings {
+                subscribers: 19_000,
+                symbols: 1_000,
+                duration_s: 5.0,
+                pace: Pace {
+                    connects_per_s: 4_000,
+                    ..common.pace
+                },
+                ..common
+            },
+            Self::Latency => Settings {
+                subscribers: 10_000,
+                warmup_s: 1.0,
+                duration_s: 5.0,
+                pace: Pace {
+                    connects_per_s: 4_000,
+                    ..common.pace
+                },
+                ..common
+            },
+            Self::Scale => Settings {
+                rate: 2_500,
+                warmup_s: 1.0,
+                duration_s: 5.0,
+                ..watchlist
+            },
+            Self::RampWatchlist => Settings {
+                rate: 2_000,
+                ..watchlist
+            },
+        }
+    }
+
+    /// What makes a run of it worthless for a comparison; empty for a sound one.
+    pub fn faults(self, points: &[Point]) -> Vec<String> {
+        match self {
+            // Steps beyond what the server can take are the point of it.
+            Self::RampHot | Self::RampWatchlist => {
+                let strange = |point: &&Point| {
+                    let counts = point.counts;
+                    counts.duplicates + counts.out_of_order + counts.contradictions > 0
+                };
+                let last = points.iter().rfind(strange);
+                let faults =
+                    last.map(|point| format!("the account does not balance: {:?}", point.counts));
+                faults.into_iter().collect()
+            }
+            _ => points.iter().flat_map(session::faults).collect(),
+        }
+    }
+
+    /// Plays it; what it measured.
+    pub fn play(
+        self,
+        settings: &Settings,
+        arena: &Arena<'_>,
+        signer: &Signer,
+    ) -> Result<Vec<Point>, PlayError> {
+        match self {
+            Self::Hot | Self::Watchlist | Self::Firehose => steady::play(settings, arena, signer),
+            Self::Burst => burst::play(settings, arena, signer),
+            Self::Idle => idle::play(settings, arena, signer),
+            Self::Latency => latency::play(settings, arena, signer),
+            Self::Scale => scale::play(settings, arena, signer),
+            Self::RampHot | Self::RampWatchlist => ramp::play(settings, arena, signer),
+        }
+    }
+}
+
+impl Settings {
+    /// Who follows what.
+    pub fn audience(&self) -> Audience {
+        let symbols = Symbols::numbered(self.symbols as usize);
+        let zipf = Zipf::new(symbols.len());
+        let mut random = Random::new(self.seed);
+        let follows = (0..self.subscribers).map(|_| {
+            if self.symbols > 1 && self.per_subscriber >= self.symbols {
+                Follows::All
+            } else {
+                let count = self.per_subscriber as usize;
+                Follows::Symbols(zipf.distinct(count, &mut random))
+            }
+        });
+        Audience {
+            follows: follows.collect(),
+            symbols,
+            pace: self.pace,
+        }
+    }
+}
+
+impl Arena<'_> {
+    /// Plays against the server, with `extra` on its command line if it is tickwire and started
+    /// here.
+    pub fn play<T>(
+        &self,
+        extra: &[String],
+        play: impl FnOnce(Target<'_>) -> Result<T, SessionError>,
+    ) -> Result<T, PlayError> {
+        match self {
+            Self::Running(target) => play(*target).map_err(|error| PlayError::Session {
+                error,
+                log: String::new(),
+            }),
+            Self::Started {
+                contender,
+                stage,
+                dialect,
+            } => {
+                let (server, program) = contender.start(stage, extra)?;
+                let target = Target {
+                    dialect: *dialect,
+                    server: program.listen,
+                    tree: Some(server.tree()),
+                };
+                let played = play(target).map_err(|error| PlayError::Session {
+                    error,
+                    log: server.last_words(),
+                })?;
+                server.check_confined()?;
+                Ok(played)
+            }
+        }
+    }
+
+    /// The core that a server started here gets.
+    pub fn server_core(&self) -> Option<usize> {
+        match self {
+            Self::Running(_) => None,
+            Self::Started { stage, .. } => Some(stage.server_core),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchlist_makes_a_hundred_thousand_deliveries_a_second() {
+        let settings = Scenario::Watchlist.settings(false);
+        let audience = settings.audience();
+        assert_eq!(audience.follows.len(), 2_000);
+        let followed: usize = audience
+            .follows
+            .iter()
+            .map(|follows| match follows {
+                Follows::Symbols(symbols) => symbols.len(),
+                Follows::All => 0,
+            })
+            .sum();
+        let per_symbol_per_s = settings.rate as usize / audience.symbols.len();
+        assert_eq!(followed * per_symbol_per_s, 100_000);
+        assert_eq!(
+            settings.audience().follows,
+            audience.follows,
+            "the same for every server"
+        );
+    }
+
+    #[test]
+    fn hot_is_one_symbol_and_firehose_is_all() {
+        let hot = Scenario::Hot.settings(true).audience();
+        assert!(
+            hot.follows
+                .iter()
+                .all(|follows| *follows == Follows::Symbols(vec![0]))
+        );
+        let firehose = Scenario::Firehose.settings(true).audience();
+        assert!(
+            firehose
+                .follows
+                .iter()
+                .all(|follows| *follows == Follows::All)
+        );
+    }
+}
