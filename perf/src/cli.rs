@@ -1,6 +1,6 @@
 //! Commands and their flags.
 
-use std::{error::Error, io, path::PathBuf, process::ExitCode};
+use std::{error::Error, io, path::PathBuf, process::ExitCode, time::SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -89,6 +89,9 @@ struct Figures {
     /// 28,000 ports.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1 << 16))]
     sources: Option<u32>,
+    /// How long a ramp may go on, s.
+    #[arg(long, value_parser = seconds)]
+    ramp: Option<f64>,
     /// Counts system calls as well, in a window of its own (hot, watchlist, firehose).
     #[arg(long)]
     syscalls: bool,
@@ -155,7 +158,7 @@ struct CompareCommand {
     /// Fewer servers, shorter runs: a quarter of an hour at most.
     #[arg(long)]
     quick: bool,
-    /// The scenarios; by default all.
+    /// The scenarios; by default all of them, and the first four where it is to be quick.
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<Scenario>,
     /// The servers, by the names that `servers` lists; by default all.
@@ -164,9 +167,13 @@ struct CompareCommand {
     /// Rounds of every scenario; by default as many as each needs.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: Option<u32>,
-    /// The folder for the files of the runs.
-    #[arg(long, default_value = "perf/results/latest")]
-    out: PathBuf,
+    /// The folder for the files of the runs; by default perf/results/ and today's date. What is
+    /// there already is not run again.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Where the report goes; by default REPORT.md beside the files of the runs.
+    #[arg(long)]
+    report: Option<PathBuf>,
     /// The peers are installed already.
     #[arg(long)]
     no_install: bool,
@@ -267,26 +274,15 @@ impl PlayCommand {
     }
 }
 
-/// What `--quick` compares: tickwire, and who comes closest to it.
-fn is_quick(name: &str) -> bool {
-    let closest = ["uwebsockets", "tokio-tungstenite-4k"];
-    closest.contains(&name) || name.starts_with("kernel-") || name.starts_with("tickwire")
-}
-
 impl CompareCommand {
     fn run(self) -> Result<bool, Box<dyn Error>> {
-        let mut contenders = self.servers.contenders()?;
-        if self.names.is_empty() {
-            contenders.retain(|contender| !self.quick || is_quick(&contender.name));
-        } else {
-            let chosen = self.names.iter();
-            contenders = chosen
-                .map(|name| one(contenders.clone(), name))
-                .collect::<io::Result<_>>()?;
-        }
         let plays = Scenario::all(self.quick).into_iter();
         let plays =
             plays.filter(|play| self.scenarios.is_empty() || self.scenarios.contains(&play.0));
+        let out = self.out.clone().unwrap_or_else(|| {
+            let now = humantime::format_rfc3339(SystemTime::now()).to_string();
+            PathBuf::from("perf/results").join(&now[.."2026-01-01".len()])
+        });
         let compare = Compare {
             plays: plays
                 .map(|(scenario, rounds)| {
@@ -294,13 +290,31 @@ impl CompareCommand {
                     (scenario, settings, self.rounds.unwrap_or(rounds))
                 })
                 .collect(),
-            contenders,
+            contenders: self.contenders()?,
+            quick: self.quick && self.names.is_empty(),
             server_core: self.cores.server_core,
             generator_core: self.cores.generator()?,
-            out: self.out,
+            out: out.clone(),
             install: !self.no_install,
         };
-        Ok(compare.run()?)
+        let sound = compare.run()?;
+        let report = Report {
+            out: self.report.unwrap_or_else(|| out.join("REPORT.md")),
+            from: out,
+            notes: None,
+        };
+        println!("{}", report.out.display());
+        Ok(report.write()? && sound)
+    }
+
+    fn contenders(&self) -> io::Result<Vec<Contender>> {
+        let mut contenders = self.servers.contenders()?;
+        if self.names.is_empty() {
+            contenders.retain(|contender| !self.quick || contender.is_quick());
+            return Ok(contenders);
+        }
+        let chosen = self.names.iter();
+        chosen.map(|name| one(contenders.clone(), name)).collect()
     }
 }
 
@@ -350,6 +364,7 @@ impl Figures {
                     .map_or(settings.pace.in_progress_max, |max| max as usize),
                 sources: self.sources.unwrap_or(settings.pace.sources),
             },
+            ramp_s: self.ramp.unwrap_or(settings.ramp_s),
             syscalls: self.syscalls,
             ..settings
         }

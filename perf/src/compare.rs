@@ -29,6 +29,8 @@ pub struct Compare {
     pub plays: Vec<(Scenario, Settings, u32)>,
     /// The servers.
     pub contenders: Vec<Contender>,
+    /// Whether ramps are run against the few servers that targets name.
+    pub quick: bool,
     /// The core that each server gets.
     pub server_core: usize,
     /// The core of the generator.
@@ -89,7 +91,7 @@ impl Compare {
                 None => turn.play(&stage, &signer, &mut run),
             }
             run.write(&self.out)?;
-            bar.println(summary::of_run(&run));
+            bar.suspend(|| println!("{}", summary::of_run(&run)));
             sound &= run.faults.is_empty();
             bar.inc(1);
         }
@@ -103,7 +105,7 @@ impl Compare {
         for (scenario, settings, rounds) in &self.plays {
             for round in 1..=*rounds {
                 let mut contenders: Vec<&Contender> = self.contenders.iter().collect();
-                contenders.retain(|contender| contender.plays(*scenario));
+                contenders.retain(|contender| self.plays(contender, *scenario));
                 let places = contenders.len().max(1);
                 contenders.rotate_left((round as usize - 1) % places);
                 // Once is enough: they do not vary as times do.
@@ -123,6 +125,11 @@ impl Compare {
         turns
     }
 
+    fn plays(&self, contender: &Contender, scenario: Scenario) -> bool {
+        let ramp = matches!(scenario, Scenario::RampHot | Scenario::RampWatchlist);
+        contender.plays(scenario) && (!self.quick || !ramp || contender.ramps_quickly())
+    }
+
     /// Installs every peer once; those that could not be, with the reason.
     fn install(&self) -> BTreeMap<PathBuf, String> {
         let mut seen = BTreeSet::new();
@@ -134,10 +141,8 @@ impl Compare {
             bar.set_message(format!("installing {}", peer.manifest.title));
             bar.tick();
             if let Err(error) = peer.install() {
-                bar.println(format!(
-                    "{} cannot be installed: {error}",
-                    peer.manifest.title
-                ));
+                let title = &peer.manifest.title;
+                bar.suspend(|| println!("{title} cannot be installed: {error}"));
                 broken.insert(peer.folder.clone(), error.to_string());
             }
             bar.inc(1);
@@ -226,6 +231,7 @@ mod tests {
         let compare = Compare {
             plays: vec![(hot, hot.settings(true), 5)],
             contenders: contender::tickwire(Path::new("tickwire"), &[]),
+            quick: false,
             server_core: 0,
             generator_core: 1,
             out: PathBuf::new(),

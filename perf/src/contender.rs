@@ -159,10 +159,29 @@ impl Contender {
             Kind::Tickwire { form, .. } => match scenario {
                 Scenario::Latency => form.confined && form.max_delay_ms.is_none(),
                 Scenario::Scale => form.name == FORMS[0].name,
+                // What a budget costs in latency is its own choice; the limit is the same.
+                Scenario::RampHot | Scenario::RampWatchlist => {
+                    form.idle.is_none() && form.max_delay_ms.is_none()
+                }
                 _ => form.idle.is_none(),
             },
             Kind::Peer { .. } => scenario != Scenario::Scale,
         }
+    }
+
+    /// Whether it belongs to a first look: tickwire, and who comes closest to it.
+    pub fn is_quick(&self) -> bool {
+        let closest = ["uwebsockets", "tokio-tungstenite-4k"];
+        self.is_tickwire() || closest.contains(&&*self.name) || self.name.starts_with("kernel-")
+    }
+
+    /// Whether its ramps do: those that targets are about.
+    pub fn ramps_quickly(&self) -> bool {
+        self.is_quick() && (self.name == FORMS[0].name || !self.is_tickwire())
+    }
+
+    fn is_tickwire(&self) -> bool {
+        matches!(self.kind, Kind::Tickwire { .. })
     }
 
     /// The folder of the peer that it is a variant of.
@@ -313,6 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn scenarios_are_played_by_whom_they_say_something_about() {
+        let forms = tickwire(Path::new("tickwire"), &[]);
+        let playing = |scenario| {
+            let playing = forms.iter().filter(|form| form.plays(scenario));
+            playing.map(|form| &*form.name).collect::<Vec<_>>()
+        };
+        assert_eq!(playing(Scenario::Scale), ["tickwire"]);
+        assert_eq!(playing(Scenario::Hot).len(), 5);
+        let latency = [
+            "tickwire",
+            "tickwire-sbe",
+            "tickwire-spin",
+            "tickwire-hybrid",
+        ];
+        assert_eq!(playing(Scenario::Latency), latency);
+        let ramp = ["tickwire", "tickwire-sbe", "tickwire-default"];
+        assert_eq!(playing(Scenario::RampHot), ramp);
+        assert!(forms[0].ramps_quickly() && !forms[1].ramps_quickly());
+    }
+
+    #[test]
     fn a_peers_variants_are_servers_of_their_own() {
         let manifest = toml::from_str(
             "title = \"p\"\ndialect = \"nats\"\nstart = \"go\"\n[[variant]]\nname = \"a\"\n\
@@ -324,6 +364,7 @@ mod tests {
         };
         let contenders = of_peers(&[peer]);
         assert_eq!((&*contenders[0].title, &*contenders[1].title), ("p", "q"));
+        assert!(!contenders[0].is_quick() && contenders[0].plays(Scenario::Idle));
         assert!(contenders[0].dialect().is_ok());
         let (args, cores) = line(&contenders[1], &["--only-for-tickwire"]);
         assert!(

@@ -68,6 +68,8 @@ pub struct Settings {
     pub seed: u64,
     /// How connections are made.
     pub pace: Pace,
+    /// How long a ramp may go on, s; no step begins after that.
+    pub ramp_s: f64,
     /// Whether system calls are counted as well, where there is one rate.
     pub syscalls: bool,
 }
@@ -116,7 +118,7 @@ impl Scenario {
             (Self::RampHot, paired),
             (Self::RampWatchlist, paired),
             (Self::Burst, single),
-            (Self::Latency, single),
+            (Self::Latency, 1),
             (Self::Idle, 1),
             (Self::Firehose, 1),
             (Self::Scale, 1),
@@ -148,8 +150,8 @@ impl Scenario {
         let common = Settings {
             subscribers: 1_000,
             rate: 100,
-            warmup_s: if quick { 1.0 } else { 3.0 },
-            duration_s: if quick { 5.0 } else { 12.0 },
+            warmup_s: if quick { 1.0 } else { 2.0 },
+            duration_s: if quick { 5.0 } else { 10.0 },
             symbols: 1,
             per_subscriber: 1,
             seed: 1,
@@ -158,6 +160,7 @@ impl Scenario {
                 in_progress_max: 64,
                 sources: 0,
             },
+            ramp_s: if quick { 20.0 } else { 45.0 },
             syscalls: false,
         };
         let watchlist = Settings {

@@ -3,7 +3,7 @@
 //! Coarse steps lead to the first rate that is too much. Then, with a fresh server, fine steps
 //! lead on from the last that was not.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Arena, P99_MAX_US, PlayError, Settings};
 use crate::{
@@ -25,8 +25,6 @@ const FINE: f64 = 1.1;
 /// Two coarse steps at once while a server is far from busy.
 const CALM_BUSY: f64 = 0.5;
 const CALM_P99_US: u64 = 20_000;
-/// No step begins after this.
-const TIME_MAX: Duration = Duration::from_secs(55);
 /// Failures in a row that end the fine steps: one may be the machine's.
 const FAILURES_MAX: u32 = 2;
 
@@ -52,7 +50,7 @@ pub(super) fn play(
     signer: &Signer,
 ) -> Result<Vec<Point>, PlayError> {
     let began = Instant::now();
-    let in_time = || began.elapsed() < TIME_MAX;
+    let in_time = || began.elapsed().as_secs_f64() < settings.ramp_s;
     let mut points = Vec::new();
     let held = arena.play(&[], |target| {
         let mut session = Session::open(target, settings.audience(), signer)?;
