@@ -18,6 +18,8 @@ use tickwire_proto::{
 const RECORDED: &str = include_str!("../../data/recorded-ticks.csv");
 /// Ticks between two turns of `busy-json`: a floor that has fallen behind.
 const TICKS_PER_BUSY_TURN: usize = 32;
+/// Ticks between two turns of `skip`: what came while the floor slept.
+const TICKS_PER_SKIPPING_TURN: usize = 256;
 
 #[derive(Parser)]
 struct Args {
@@ -46,7 +48,7 @@ enum Case {
     WatchlistSbe,
     /// One subscriber of one symbol, a turn a tick: what a quiet floor spends.
     LowJson,
-    /// Ticks of symbols that nobody wants, 32 a turn.
+    /// Ticks of a symbol that nobody wants, 256 a turn.
     Skip,
 }
 
@@ -69,7 +71,8 @@ impl Case {
 
     fn ticks_per_turn(self) -> usize {
         match self {
-            Self::BusyJson | Self::Skip => TICKS_PER_BUSY_TURN,
+            Self::BusyJson => TICKS_PER_BUSY_TURN,
+            Self::Skip => TICKS_PER_SKIPPING_TURN,
             _ => 1,
         }
     }

@@ -5,8 +5,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use smallvec::SmallVec;
-
 use super::limits::Place;
 
 /// The connections of every `sub`, oldest first.
@@ -16,8 +14,55 @@ use super::limits::Place;
 #[derive(Default)]
 pub struct Users(Mutex<HashMap<Arc<str>, Sessions>>);
 
-/// A user's sessions, oldest first. Most users have one.
-type Sessions = SmallVec<[u64; 1]>;
+/// A user's sessions, oldest first. Most users have one, which lies in the place of the pointer.
+enum Sessions {
+    One(u64),
+    #[expect(
+        clippy::box_collection,
+        reason = "few users have several, and every user pays for the larger entry"
+    )]
+    Several(Box<Vec<u64>>),
+}
+
+impl Sessions {
+    /// Sessions count upwards, but two that are admitted at once may arrive the other way around.
+    fn insert(&mut self, session: u64) {
+        if let Self::One(own) = *self {
+            *self = Self::Several(Box::new(vec![own]));
+        }
+        if let Self::Several(sessions) = self {
+            let at = sessions.partition_point(|own| *own < session);
+            sessions.insert(at, session);
+        }
+    }
+
+    /// Takes a session out; whether none is left.
+    fn remove(&mut self, session: u64) -> bool {
+        match self {
+            Self::One(own) => *own == session,
+            Self::Several(sessions) => {
+                sessions.retain(|own| *own != session);
+                sessions.is_empty()
+            }
+        }
+    }
+
+    /// Takes out the oldest, so that at most `most` are left.
+    fn strike_excess(&mut self, most: usize) -> Vec<u64> {
+        match self {
+            Self::Several(sessions) => {
+                let excess = sessions.len().saturating_sub(most);
+                sessions.drain(..excess).collect()
+            }
+            Self::One(own) if most == 0 => {
+                let oldest = vec![*own];
+                *self = Self::Several(Box::default());
+                oldest
+            }
+            Self::One(_) => Vec::new(),
+        }
+    }
+}
 
 impl Users {
     /// Takes up a connection.
@@ -26,10 +71,10 @@ impl Users {
         let sub = users
             .get_key_value(sub)
             .map_or_else(|| Arc::from(sub), |(sub, _)| Arc::clone(sub));
-        let sessions = users.entry(Arc::clone(&sub)).or_default();
-        // Sessions count upwards; two that are admitted at once may arrive the other way around.
-        let at = sessions.partition_point(|own| *own < session);
-        sessions.insert(at, session);
+        users
+            .entry(Arc::clone(&sub))
+            .and_modify(|sessions| sessions.insert(session))
+            .or_insert(Sessions::One(session));
         drop(users);
         ConnectionSlot {
             users: Arc::clone(self),
@@ -44,20 +89,17 @@ impl Users {
     /// They count no more from here on, whenever their owners get around to closing them.
     pub fn strike_excess(&self, sub: &str, most: u32) -> Vec<u64> {
         let mut users = self.lock();
-        let Some(sessions) = users.get_mut(sub) else {
-            return Vec::new();
-        };
-        let excess = sessions.len().saturating_sub(most as usize);
-        sessions.drain(..excess).collect()
+        let sessions = users.get_mut(sub);
+        sessions.map_or_else(Vec::new, |sessions| sessions.strike_excess(most as usize))
     }
 
     fn leave(&self, sub: &str, session: u64) {
         let mut users = self.lock();
-        if let Some(sessions) = users.get_mut(sub) {
-            sessions.retain(|own| *own != session);
-            if sessions.is_empty() {
-                users.remove(sub);
-            }
+        if users
+            .get_mut(sub)
+            .is_some_and(|sessions| sessions.remove(session))
+        {
+            users.remove(sub);
         }
     }
 

@@ -133,7 +133,8 @@ impl Floor {
         let connection = &mut self.connections[index as usize];
         connection.liveness.sent(self.now);
         let mut buffer = self.pool.take();
-        Rc::make_mut(&mut buffer).append(&mut connection.outbox.control);
+        Rc::make_mut(&mut buffer).extend_from_slice(&connection.outbox.control);
+        connection.outbox.control = Vec::new();
         self.start_write(index, buffer);
     }
 

@@ -226,7 +226,9 @@ impl Outbox {
     pub fn assemble(&mut self, out: &mut Vec<u8>, assembly: &mut Assembly<'_>) -> Assembled {
         let mut assembled = Assembled::default();
         let mut lost = Lost::default();
-        out.append(&mut self.control);
+        out.extend_from_slice(&self.control);
+        // Rare beside ticks, and not worth keeping room for.
+        self.control = Vec::new();
         self.catch_up(assembly);
         while out.len() < assembly.bytes_max {
             let Some(entry) = self.queue.pop() else {
@@ -306,15 +308,11 @@ impl Outbox {
         if self.queue.is_empty() && self.queue.capacity() > TICKS_KEPT {
             self.queue = Queue::default();
         }
-        if self.control.capacity() > 4096 {
-            self.control = Vec::new();
-        }
     }
 
     /// Gives back all memory that a silent connection does not need.
     pub fn rest(&mut self) {
         self.queue.rest();
-        self.control.shrink_to_fit();
     }
 }
 

@@ -21,10 +21,49 @@ pub struct Options {
     pub request: u32,
 }
 
+/// [`Options`] as they are kept, so that an entry takes 48 bytes with its selector.
+#[derive(Clone, Copy)]
+struct Kept {
+    channels: Channels,
+    /// 0 for every tick.
+    interval_ms: u32,
+    request: u32,
+}
+
+const _: () = assert!(size_of::<(Selector, Kept)>() <= 48);
+
+impl From<Options> for Kept {
+    fn from(options: Options) -> Self {
+        let interval_ms = match options.mode {
+            Mode::Stream => 0,
+            Mode::Conflate { interval_ms } => interval_ms,
+        };
+        Self {
+            channels: options.channels,
+            interval_ms,
+            request: options.request,
+        }
+    }
+}
+
+impl From<Kept> for Options {
+    fn from(kept: Kept) -> Self {
+        let mode = match kept.interval_ms {
+            0 => Mode::Stream,
+            interval_ms => Mode::Conflate { interval_ms },
+        };
+        Self {
+            channels: kept.channels,
+            mode,
+            request: kept.request,
+        }
+    }
+}
+
 /// A connection's subscriptions by what they name.
 #[derive(Default)]
 pub struct Selections {
-    options: FewMap<Selector, Options>,
+    options: FewMap<Selector, Kept>,
     /// The patterns among them, longest first.
     patterns: Box<[Pattern]>,
 }
@@ -47,7 +86,7 @@ impl Selections {
 
     /// Adds a subscription, or replaces its options.
     pub fn insert(&mut self, selector: Selector, options: Options) {
-        let known = self.options.insert(selector, options).is_some();
+        let known = self.options.insert(selector, options.into()).is_some();
         if let (Selector::Pattern(pattern), false) = (selector, known) {
             let longer = |other: &Pattern| other.prefix().len() > pattern.prefix().len();
             let at = self.patterns.partition_point(longer);
@@ -76,7 +115,7 @@ impl Selections {
     ) -> Option<(Selector, Options)> {
         let own = Selector::Symbol(*symbol);
         if let Some(options) = self.options.get(&own) {
-            return Some((own, *options));
+            return Some((own, (*options).into()));
         }
         let pattern = Selector::Pattern(
             *self
@@ -84,7 +123,7 @@ impl Selections {
                 .iter()
                 .find(|pattern| pattern.matches(symbol))?,
         );
-        let options = *self.options.get(&pattern)?;
+        let options = (*self.options.get(&pattern)?).into();
         entitlement.allows(symbol).then_some((pattern, options))
     }
 
@@ -93,7 +132,7 @@ impl Selections {
         let mut all: Vec<_> = self
             .options
             .iter()
-            .map(|(selector, options)| (*selector, *options))
+            .map(|(selector, kept)| (*selector, Options::from(*kept)))
             .collect();
         all.sort_unstable_by_key(|(selector, _)| *selector);
         all

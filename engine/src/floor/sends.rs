@@ -185,10 +185,10 @@ impl Sends {
 pub struct Pool(Vec<Buffer>);
 
 impl Pool {
-    /// Buffers kept: those of a batch, by default, and then some.
-    const BUFFERS_KEPT: usize = 512;
+    /// Buffers kept: those of a batch, by default.
+    const BUFFERS_KEPT: usize = 256;
     /// Largest buffer kept.
-    const BYTES_KEPT: usize = 64 * 1024;
+    const BYTES_KEPT: usize = 32 * 1024;
 
     /// An empty buffer.
     pub fn take(&mut self) -> Buffer {
