@@ -17,7 +17,9 @@ FUZZ_TARGETS := $(notdir $(basename $(wildcard proto/fuzz/fuzz_targets/*.rs)))
 # SHORT=1: only whether the benchmarks run; the figures are too rough to compare.
 BENCH_ARGS := $(if $(SHORT),--warm-up-time 0.1 --measurement-time 0.2 --sample-size 10)
 
-.PHONY: demo test loom lint bench fuzz deps
+GATE := $(CARGO) run --locked --quiet -p tickwire-benches --bin gate --
+
+.PHONY: demo test loom lint bench gate gate-update gate-selftest fuzz deps
 
 # An engine with a synthetic market in it; prints a token and a line to paste.
 demo:
@@ -42,6 +44,21 @@ lint:
 
 bench:
 	$(CARGO) bench --locked -p tickwire-benches -- $(BENCH_ARGS)
+
+# Whether the hot path still costs what it did: benches/README.md.
+gate: deps
+	$(GATE) instructions
+	$(GATE) ratios
+
+# Keeps what it costs now, in benches/instructions.toml and benches/ratios.toml. On a quiet machine.
+gate-update: deps
+	$(GATE) instructions --update
+	$(GATE) ratios --update
+
+# Whether the gate stops code that is made slow on purpose. It builds that in the same folder, so
+# run it behind `gate`, and not beside other builds.
+gate-selftest: deps
+	$(GATE) selftest
 
 # Every target from its seeds, two at a time. What a crash needs to be repeated lies in
 # proto/fuzz/artifacts then, and belongs among the seeds once it is mended.

@@ -100,43 +100,49 @@ fn batch(count: usize) -> (Vec<PublishedTick>, Vec<u8>, Vec<u8>) {
     (ticks, json, binary)
 }
 
+fn by_serde(json: &[u8], read: &mut Vec<PublishedTick>) {
+    read.clear();
+    let typed: Vec<Typed<'_>> = serde_json::from_slice(json).expect("it is JSON");
+    read.extend(typed.iter().map(Typed::check));
+}
+
 fn ticks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse_published");
     let mut parser = PublishParser::default();
+    let mut by_parser = |json: &[u8], read: &mut Vec<PublishedTick>| {
+        read.clear();
+        let parsed = parser.parse(json, |_, tick| read.extend(tick));
+        parsed.expect("it is JSON");
+    };
     for count in [1, 64] {
         let (ticks, json, binary) = batch(count);
         let mut read = Vec::with_capacity(count);
+        by_parser(&json, &mut read);
+        assert_eq!(read, ticks);
+        by_serde(&json, &mut read);
+        assert_eq!(read, ticks);
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(BenchmarkId::new("tickwire_json", count), |bencher| {
             bencher.iter(|| {
-                read.clear();
-                parser
-                    .parse(black_box(&json), |_, tick| read.extend(tick))
-                    .expect("it is JSON");
+                by_parser(black_box(&json), &mut read);
                 black_box(read.len())
             });
         });
-        assert_eq!(read, ticks);
         group.bench_function(BenchmarkId::new("serde_json", count), |bencher| {
             bencher.iter(|| {
-                read.clear();
-                let typed: Vec<Typed<'_>> =
-                    serde_json::from_slice(black_box(&json)).expect("it is JSON");
-                read.extend(typed.iter().map(Typed::check));
+                by_serde(black_box(&json), &mut read);
                 black_box(read.len())
             });
         });
-        assert_eq!(read, ticks);
         let mut raw = Vec::with_capacity(count);
         group.bench_function(BenchmarkId::new("tickwire_sbe", count), |bencher| {
             bencher.iter(|| {
                 raw.clear();
                 sbe::decode_published(black_box(&binary), |_, tick| raw.extend(tick))
                     .expect("it is SBE");
-                black_box(raw.len())
+                assert_eq!(raw.len(), count);
             });
         });
-        assert_eq!(raw.len(), count);
     }
     group.finish();
 }

@@ -8,6 +8,7 @@ use crate::{
     compare::{Compare, write_secret},
     contender::{self, Contender, Stage},
     dialect::{self, Dialect},
+    hold::Task,
     host,
     load::Pace,
     peer,
@@ -39,6 +40,9 @@ enum Command {
     Servers(Servers),
     /// Writes REPORT.md and its plots from the files of one comparison.
     Report(Report),
+    /// Holds connections as part of another process's run.
+    #[command(hide = true)]
+    Hold(Task),
 }
 
 /// One scenario against one server.
@@ -89,6 +93,9 @@ struct Figures {
     /// 28,000 ports.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1 << 16))]
     sources: Option<u32>,
+    /// Connections of one process; `idle` starts further processes for more.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    process_max: Option<u32>,
     /// How long a ramp may go on, s.
     #[arg(long, value_parser = seconds)]
     ramp: Option<f64>,
@@ -193,6 +200,10 @@ impl Cli {
             Command::Compare(compare) => compare.run()?,
             Command::Servers(servers) => servers.list()?,
             Command::Report(report) => report.write()?,
+            Command::Hold(task) => {
+                task.run(&Scenario::Idle.settings(false))?;
+                true
+            }
         };
         Ok(if sound {
             ExitCode::SUCCESS
@@ -364,6 +375,7 @@ impl Figures {
                     .map_or(settings.pace.in_progress_max, |max| max as usize),
                 sources: self.sources.unwrap_or(settings.pace.sources),
             },
+            process_max: self.process_max.unwrap_or(settings.process_max),
             ramp_s: self.ramp.unwrap_or(settings.ramp_s),
             syscalls: self.syscalls,
             ..settings

@@ -4,6 +4,7 @@
 //! incomplete, so that the generator takes less of its core than the server does of its own.
 
 mod subscriber;
+mod tally;
 
 use std::{
     io,
@@ -18,7 +19,7 @@ use rustix::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    account::{Counts, Ledger},
+    account::Ledger,
     dialect::{Dialect, LostReason, Opening},
     latency::Latencies,
     reference::References,
@@ -27,6 +28,7 @@ use crate::{
     upgrade::{ServerUrl, Upgrade},
 };
 use subscriber::{Phase, Shared, Subscriber};
+pub use tally::{Measured, Tally, Timeline};
 
 /// Connections taken from epoll at once.
 const EVENTS_MAX: usize = 1_024;
@@ -70,48 +72,6 @@ pub struct Pace {
     /// has some 28,000 ports by default.
     pub sources: u32,
 }
-
-/// What all subscribers received.
-#[derive(Debug)]
-pub struct Tally {
-    /// The account over all connections, since the start.
-    pub counts: Counts,
-    /// Bytes received by connections that were live, since the start.
-    pub bytes: u64,
-    /// What is measured, in the order of time.
-    pub windows: Vec<Measured>,
-    /// Connections lost.
-    pub lost: u64,
-    /// Why the first was lost.
-    pub first_lost: Option<LostReason>,
-    /// The oldest delivery of each moment, where it is asked for.
-    pub timeline: Option<Timeline>,
-    now_us: u64,
-}
-
-/// The deliveries of one window.
-#[derive(Debug)]
-pub struct Measured {
-    /// Intended times.
-    pub window: Window,
-    /// Ticks whose intended time lies in it.
-    pub delivered: u64,
-    /// How long those took from their intended time.
-    pub latencies: Latencies,
-}
-
-/// The age of deliveries over time.
-#[derive(Debug, Default)]
-pub struct Timeline {
-    /// Per [`TIMELINE_STEP_US`] of arrival time since the first: the greatest age, µs.
-    ages: Vec<u64>,
-    start_us: u64,
-}
-
-/// Resolution of a [`Timeline`].
-const TIMELINE_STEP_US: u64 = 1_000;
-/// Its length, beyond which it stops: an hour.
-const TIMELINE_STEPS_MAX: usize = 3_600_000;
 
 /// Connected subscribers.
 pub struct Load<'a> {
@@ -214,10 +174,7 @@ impl<'a> Load<'a> {
 
     /// Follows the age of deliveries from now on.
     pub fn follow_ages(&mut self) {
-        self.tally.timeline = Some(Timeline {
-            ages: Vec::new(),
-            start_us: self.clock.now_us(),
-        });
+        self.tally.timeline = Some(Timeline::new(self.clock.now_us()));
     }
 
     /// Receives until `us`, or until `done` says so.
@@ -377,69 +334,6 @@ impl<'a> Load<'a> {
         self.tally.lost += 1;
         self.tally.first_lost.get_or_insert(reason);
         Ok(epoll::delete(&self.epoll, &self.subscribers[index].stream)?)
-    }
-}
-
-impl Tally {
-    fn new() -> Self {
-        Self {
-            counts: Counts::default(),
-            bytes: 0,
-            windows: Vec::new(),
-            lost: 0,
-            first_lost: None,
-            timeline: None,
-            now_us: 0,
-        }
-    }
-
-    /// Bytes arrived.
-    fn read_at(&mut self, now_us: u64) {
-        self.now_us = now_us;
-    }
-
-    /// Ticks measured, over all windows.
-    pub fn measured(&self) -> u64 {
-        self.windows.iter().map(|measured| measured.delivered).sum()
-    }
-
-    /// `ticks` ticks that were intended for the same moment arrived.
-    fn delivered(&mut self, ts_us: u64, ticks: u64) {
-        let age_us = self.now_us.saturating_sub(ts_us);
-        let mut windows = self.windows.iter_mut();
-        if let Some(measured) = windows.find(|measured| measured.window.contains(ts_us)) {
-            measured.delivered += ticks;
-            measured.latencies.record_n(age_us, ticks);
-        }
-        if let Some(timeline) = &mut self.timeline {
-            timeline.delivered(self.now_us, age_us);
-        }
-    }
-}
-
-impl Timeline {
-    fn delivered(&mut self, now_us: u64, age_us: u64) {
-        let step = (now_us.saturating_sub(self.start_us) / TIMELINE_STEP_US) as usize;
-        if step >= TIMELINE_STEPS_MAX {
-            return;
-        }
-        if step >= self.ages.len() {
-            self.ages.resize(step + 1, 0);
-        }
-        self.ages[step] = self.ages[step].max(age_us);
-    }
-
-    /// The last moment at or after `from_us` at which something older than `age_us` arrived, µs
-    /// since 1970 UTC.
-    pub fn last_older_than(&self, age_us: u64, from_us: u64) -> Option<u64> {
-        let step = self.ages.iter().rposition(|&age| age > age_us)?;
-        let at_us = self.start_us + (step as u64 + 1) * TIMELINE_STEP_US;
-        (at_us >= from_us).then_some(at_us)
-    }
-
-    /// The greatest age.
-    pub fn worst_us(&self) -> u64 {
-        self.ages.iter().copied().max().unwrap_or_default()
     }
 }
 

@@ -17,6 +17,7 @@ mod contender;
 mod dialect;
 mod echo;
 mod frame;
+mod hold;
 mod host;
 mod latency;
 mod load;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +15,7 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 pub struct Signer {
     key: EncodingKey,
     exp: u64,
+    secret: PathBuf,
 }
 
 impl Signer {
@@ -26,8 +27,14 @@ impl Signer {
         let exp = SystemTime::now() + LIFETIME;
         Ok(Self {
             key: EncodingKey::from_secret(secret.trim_ascii_end()),
+            secret: path.to_owned(),
             exp: exp.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         })
+    }
+
+    /// The file that it read.
+    pub fn secret(&self) -> &Path {
+        &self.secret
     }
 
     /// A token of user `sub` that may subscribe to everything.

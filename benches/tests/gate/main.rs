@@ -22,6 +22,7 @@ const INSTRUCTIONS: &str = r#"
 [driver]
 package = "tickwire-benches"
 program = "floor_run"
+function = "*turn"
 
 [compiler]
 rustc = "rustc 1.95.0 (59807616e 2026-04-14)"

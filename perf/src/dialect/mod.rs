@@ -156,6 +156,9 @@ pub trait Outlet: Send {
 
 /// One way to talk to servers.
 pub trait Dialect: Send + Sync {
+    /// Its name, for [`of_worker`].
+    fn name(&self) -> &'static str;
+
     /// What the subscriber with `token` sends to get `symbols`.
     fn opening(&self, symbols: &[&str], token: &str) -> Opening;
 
@@ -195,6 +198,14 @@ pub fn tickwire(sbe: bool, max_delay_ms: Option<u32>) -> Box<dyn Dialect> {
         max_delay_ms,
         patterns: true,
     })
+}
+
+/// For a process that takes part in a run whose dialect has this name.
+pub fn of_worker(name: &str) -> Option<Box<dyn Dialect>> {
+    match name {
+        "tickwire-sbe" => Some(tickwire(true, None)),
+        name => named(name),
+    }
 }
 
 fn not_a_message(payload: &[u8]) -> LostReason {

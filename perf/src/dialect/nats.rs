@@ -41,6 +41,10 @@ enum Operation<'a> {
 }
 
 impl Dialect for Nats {
+    fn name(&self) -> &'static str {
+        "nats"
+    }
+
     fn opening(&self, symbols: &[&str], token: &str) -> Opening {
         let mut text = connect(token);
         for (symbol, number) in symbols.iter().zip(1..) {

@@ -26,6 +26,10 @@ struct Publish {
 }
 
 impl Dialect for Nchan {
+    fn name(&self) -> &'static str {
+        "nchan"
+    }
+
     fn opening(&self, symbols: &[&str], token: &str) -> Opening {
         Opening {
             path: format!("/sub?id={}", symbols.join(",")),

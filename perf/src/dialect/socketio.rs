@@ -22,6 +22,10 @@ struct Subscription;
 struct Publish;
 
 impl Dialect for SocketIo {
+    fn name(&self) -> &'static str {
+        "socketio"
+    }
+
     fn opening(&self, symbols: &[&str], token: &str) -> Opening {
         let subscribe = serde_json::json!(["subscribe", {"symbols": symbols}]);
         let subscribe = format!("421{subscribe}");

@@ -103,6 +103,10 @@ impl Tickwire {
 }
 
 impl Dialect for Tickwire {
+    fn name(&self) -> &'static str {
+        if self.sbe { "tickwire-sbe" } else { "tickwire" }
+    }
+
     fn opening(&self, symbols: &[&str], token: &str) -> Opening {
         self.opening_of(symbols, token)
     }

@@ -6,6 +6,7 @@ use std::{
 use tungstenite::{Message, WebSocket, accept, protocol::CloseFrame};
 
 use super::*;
+use crate::account::Counts;
 
 const ACK: &str = r#"{"type":"ack","id":1,"op":"subscribe","rejected":[]}"#;
 const EPOCH: u64 = 1;
@@ -231,25 +232,4 @@ fn known_frames_are_checked_as_strictly_as_others() {
     };
     assert_eq!(load.tally().counts, expected);
     drop(serving.join().unwrap());
-}
-
-#[test]
-fn a_timeline_knows_when_the_last_old_delivery_came() {
-    let mut timeline = Timeline {
-        ages: Vec::new(),
-        start_us: 1_000_000,
-    };
-    for (now_us, age_us) in [
-        (1_000_500, 10),
-        (1_020_000, 700),
-        (1_030_999, 300),
-        (1_050_000, 20),
-    ] {
-        timeline.delivered(now_us, age_us);
-    }
-    assert_eq!(timeline.worst_us(), 700);
-    assert_eq!(timeline.last_older_than(100, 0), Some(1_031_000));
-    assert_eq!(timeline.last_older_than(500, 0), Some(1_021_000));
-    assert_eq!(timeline.last_older_than(500, 1_025_000), None);
-    assert_eq!(timeline.last_older_than(1_000, 0), None);
 }

@@ -1,7 +1,13 @@
 //! Silent connections, each with a subscription and a live token: what they cost in memory.
 
 use super::{Arena, PlayError, Settings};
-use crate::{run::Point, session::Session, token::Signer};
+use crate::{
+    hold::{Task, Worker},
+    process::Tree,
+    run::{Memory, Point},
+    session::{Session, SessionError, Target},
+    token::Signer,
+};
 
 pub(super) fn play(
     settings: &Settings,
@@ -9,9 +15,49 @@ pub(super) fn play(
     signer: &Signer,
 ) -> Result<Vec<Point>, PlayError> {
     arena.play(&[], |target| {
-        let mut session = Session::open(target, settings.audience(), signer)?;
+        let before = target.tree.map(Tree::rss_bytes).transpose()?;
+        let here = settings.subscribers.min(settings.process_max);
+        let workers = workers(settings, here, &target, signer)?;
+        let own = Settings {
+            subscribers: here,
+            ..*settings
+        };
+        let mut session = Session::open(target, own.audience(), signer)?;
+        let connected = target.tree.map(Tree::rss_bytes).transpose()?;
         // What connecting has left behind, buffers above all, has gone by then.
         session.rest(settings.warmup_s)?;
-        Ok(vec![session.rest(settings.duration_s)?])
+        let mut point = session.rest(settings.duration_s)?;
+        let end = target.tree.map(Tree::rss_bytes).transpose()?;
+        for worker in workers {
+            point.lost_connections += worker.end()?;
+        }
+        point.subscribers = u64::from(settings.subscribers);
+        let readings = before.zip(connected).zip(end);
+        point.memory = readings.map(|((before, connected), end)| {
+            Memory::new(before, connected, end, point.subscribers)
+        });
+        Ok(vec![point])
     })
+}
+
+/// Processes for the connections beyond the first `here`.
+fn workers(
+    settings: &Settings,
+    here: u32,
+    target: &Target<'_>,
+    signer: &Signer,
+) -> Result<Vec<Worker>, SessionError> {
+    let firsts = (here..settings.subscribers).step_by(settings.process_max as usize);
+    let workers = firsts.map(|first| {
+        let task = Task {
+            server: target.server,
+            dialect: target.dialect.name().to_owned(),
+            secret: signer.secret().to_owned(),
+            first,
+            count: settings.process_max.min(settings.subscribers - first),
+            sources: settings.pace.sources,
+        };
+        Ok(task.start()?)
+    });
+    workers.collect()
 }

@@ -68,6 +68,8 @@ pub struct Settings {
     pub seed: u64,
     /// How connections are made.
     pub pace: Pace,
+    /// Connections of one process; `idle` starts more where there are more.
+    pub process_max: u32,
     /// How long a ramp may go on, s; no step begins after that.
     pub ramp_s: f64,
     /// Whether system calls are counted as well, where there is one rate.
@@ -160,6 +162,7 @@ impl Scenario {
                 in_progress_max: 64,
                 sources: 0,
             },
+            process_max: 19_000,
             ramp_s: if quick { 20.0 } else { 45.0 },
             syscalls: false,
         };

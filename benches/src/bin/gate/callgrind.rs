@@ -27,14 +27,15 @@ pub struct Report {
 pub struct Counted {
     /// What it reports.
     pub report: Report,
-    /// Instructions of its turns.
+    /// Instructions of the function that was asked about and of all that it calls.
     pub instructions: u64,
 }
 
-/// Runs the driver once, under callgrind.
+/// Runs the driver once, under callgrind, and counts a function of it; its name may hold `*`.
 pub fn count(
     workspace: &Workspace,
     driver: &Path,
+    function: &str,
     case: &str,
     ticks: u64,
 ) -> Result<Counted, GateError> {
@@ -50,8 +51,7 @@ pub fn count(
     valgrind
         .arg("--tool=callgrind")
         .arg(out_file)
-        // What the driver does between turns, such as writing the tape, is not the floor's.
-        .arg("--toggle-collect=*Rehearsal*turn*")
+        .arg(format!("--toggle-collect={function}"))
         .arg(driver)
         .args(["--case", case, "--ticks", &ticks.to_string()]);
     let output = run(&mut valgrind)?;

@@ -74,13 +74,17 @@ pub enum GateError {
         /// The step or case.
         name: String,
     },
-    /// Twice the ticks did not lead to more of what is counted per.
-    #[error("{case}: twice the ticks made no more of what is counted per: {counts:?}")]
+    /// Twice the ticks did not lead to more: what is counted is not what was meant.
+    #[error("{case}: no more {what} for twice the ticks, {short} and {long}")]
     NotGrowing {
         /// The case.
         case: String,
-        /// What one run and one of twice its length counted.
-        counts: [u64; 2],
+        /// Of what.
+        what: &'static str,
+        /// The run's count.
+        short: u64,
+        /// The count of a run of twice its length.
+        long: u64,
     },
     /// Counts of another architecture say nothing about this one.
     #[error("instructions are kept for {kept}, and this is {host}: they cannot be compared")]

@@ -61,7 +61,7 @@ pub fn measure(
     let mut bench = bench(workspace, files);
     bench
         .env("CRITERION_HOME", &results)
-        .args(["--", "--bench"])
+        .arg("--")
         .args(SETTINGS)
         .arg(exactly(ids));
     run(&mut bench)?;

@@ -43,6 +43,8 @@ struct Kept {
 struct Driver {
     package: String,
     program: String,
+    /// The function that is counted, with all that it calls; `*` stands for any text.
+    function: String,
 }
 
 /// What made the code that was counted.
@@ -76,6 +78,13 @@ enum Per {
 }
 
 impl Per {
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Delivery => "deliveries",
+            Self::Tick => "ticks",
+        }
+    }
+
     fn of(self, report: Report) -> u64 {
         match self {
             Self::Delivery => report.deliveries,
@@ -102,12 +111,13 @@ impl Instructions {
         let cases = self.pick(names)?;
         let tolerance = self.kept.compiler.tolerance_for(&Compiler::here()?)?;
         let driver = self.kept.driver.build(workspace)?;
+        let function = &self.kept.driver.function;
         let mut findings = Findings::new();
         for (name, case) in cases {
             let comparison = Comparison {
                 kept: case.kept(name)?,
                 measured: case.count(name, |ticks| {
-                    callgrind::count(workspace, &driver, name, ticks)
+                    callgrind::count(workspace, &driver, function, name, ticks)
                 })?,
             };
             let remark = match comparison.judge(tolerance) {
@@ -126,10 +136,11 @@ impl Instructions {
     /// Keeps the counts of all cases, and the compiler that they belong to.
     pub fn update(&self, workspace: &Workspace) -> Result<Findings, GateError> {
         let driver = self.kept.driver.build(workspace)?;
+        let function = &self.kept.driver.function;
         let mut counts = BTreeMap::new();
         for (name, case) in &self.kept.case {
             let count = case.count(name, |ticks| {
-                callgrind::count(workspace, &driver, name, ticks)
+                callgrind::count(workspace, &driver, function, name, ticks)
             })?;
             println!("kept  {name:<16} {}", Figure(count));
             counts.insert(name, count);
@@ -171,14 +182,18 @@ impl Case {
         run: impl Fn(u64) -> Result<Counted, GateError>,
     ) -> Result<f64, GateError> {
         let (short, long) = (run(self.ticks)?, run(2 * self.ticks)?);
-        let counts = [short, long].map(|run| self.per.of(run.report));
-        let more = |[short, long]: [u64; 2]| long.checked_sub(short).filter(|more| *more > 0);
-        let of = more(counts).ok_or_else(|| GateError::NotGrowing {
-            case: name.to_owned(),
-            counts,
-        })?;
-        let instructions = long.instructions as f64 - short.instructions as f64;
-        Ok(instructions / of as f64)
+        let growth = |what, of: &dyn Fn(&Counted) -> u64| match (of(&short), of(&long)) {
+            (short, long) if short < long => Ok((long - short) as f64),
+            (short, long) => Err(GateError::NotGrowing {
+                case: name.to_owned(),
+                what,
+                short,
+                long,
+            }),
+        };
+        let instructions = growth("instructions", &|run| run.instructions)?;
+        let per = growth(self.per.plural(), &|run| self.per.of(run.report))?;
+        Ok(instructions / per)
     }
 }
 
@@ -250,11 +265,22 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_delivers_nothing_is_no_measurement() {
-        let error = case(Per::Delivery)
-            .count("hot", |ticks| Ok(run(ticks, 0, 0, 1)))
-            .expect_err("nobody got anything");
-        assert!(matches!(error, GateError::NotGrowing { .. }));
+    fn a_case_that_does_nothing_is_no_measurement() {
+        let what = |fans, each| {
+            let error = case(Per::Delivery)
+                .count("hot", |ticks| Ok(run(ticks, fans, 1_000, each)))
+                .expect_err("nothing was done");
+            error.to_string()
+        };
+        assert_eq!(
+            what(0, 1),
+            "hot: no more deliveries for twice the ticks, 0 and 0"
+        );
+        // As where the function that is counted has got another name.
+        assert_eq!(
+            what(1, 0),
+            "hot: no more instructions for twice the ticks, 1000 and 1000"
+        );
     }
 
     #[test]

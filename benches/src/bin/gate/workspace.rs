@@ -113,10 +113,18 @@ pub fn run(command: &mut Command) -> Result<Output, GateError> {
         return Ok(output);
     }
     Err(GateError::Failed {
-        command: format!("{command:?}"),
+        command: summary(command),
         status: output.status,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
+}
+
+/// A program and its first argument: the rest says more than anybody wants to read.
+fn summary(command: &Command) -> String {
+    let words = [command.get_program()].into_iter();
+    let words = words.chain(command.get_args().take(1));
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
 }
 
 /// Reads the JSON that a program has written.

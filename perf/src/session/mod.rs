@@ -1,13 +1,15 @@
 //! One audience in front of one server: connect, then measure windows of schedules.
 
+mod sample;
+mod verdict;
+
 use std::{io, net::SocketAddr, thread};
 
 use crate::{
-    account::Counts,
     dialect::Dialect,
-    host::{self, CoreTime},
-    load::{Follows, Load, LoadError, Pace, Plan, Tally},
-    process::{CpuTime, Tree},
+    host,
+    load::{Follows, Load, LoadError, Pace, Plan},
+    process::Tree,
     publisher::{PublishError, Publisher},
     run::{Generator, Memory, Point, Published, ServerCpu},
     schedule::{Clock, Schedule, Window},
@@ -15,6 +17,10 @@ use crate::{
     ticks::Symbols,
     token::Signer,
 };
+
+use sample::{Sample, server_cpu};
+pub use verdict::faults;
+use verdict::{is_sustained, since};
 
 /// From now to the first tick of a schedule.
 const LEAD_US: u64 = 200_000;
@@ -24,11 +30,6 @@ const DRAIN_US: u64 = 5_000_000;
 const PUBLISHER_US: u64 = 12_000_000;
 /// Descriptors beside the subscribers' sockets.
 const OWN_DESCRIPTORS: u64 = 64;
-/// Above this share of its core the generator measures itself.
-const BUSY_MAX: f64 = 0.9;
-/// The share of deliveries that a server must make to keep up.
-const DELIVERED_MIN: f64 = 0.999;
-
 /// The server that is measured.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
@@ -76,16 +77,6 @@ pub enum SessionError {
     /// The publisher could not be.
     #[error(transparent)]
     Publish(#[from] PublishError),
-}
-
-/// Counters of server and generator at one moment.
-struct Sample {
-    server: Option<CpuTime>,
-    own: CpuTime,
-    cores: Vec<CoreTime>,
-    all: CoreTime,
-    bytes: u64,
-    delivered: u64,
 }
 
 impl Audience {
@@ -225,7 +216,11 @@ impl<'a> Session<'a> {
             counts: tally.counts,
             lost_connections: tally.lost,
             first_lost: tally.first_lost.as_ref().map(ToString::to_string),
-            generator: after.generator_since(&before, seconds),
+            // Silence cannot be too much for it, whoever else keeps its core busy.
+            generator: Generator {
+                reached: false,
+                ..after.generator_since(&before, seconds)
+            },
             others_busy: after.others_since(&before, seconds),
             sustained: tally.lost == 0,
             ..Point::default()
@@ -316,194 +311,9 @@ fn expected(followers: &[u64], first: u64, schedule: &Schedule, windows: &[Windo
     expected
 }
 
-fn server_cpu(used: &CpuTime, delivered: u64, window_s: f64) -> ServerCpu {
-    let total_ns = used.total_ns() as f64;
-    let split_ns = (used.user_ns + used.system_ns).max(1) as f64;
-    let us_per_tick = total_ns / 1e3 / delivered.max(1) as f64;
-    let user_share = used.user_ns as f64 / split_ns;
-    ServerCpu {
-        us_per_tick,
-        user_us_per_tick: us_per_tick * user_share,
-        system_us_per_tick: us_per_tick * (1.0 - user_share),
-        busy: total_ns / 1e9 / window_s,
-    }
-}
-
-fn since(counts: Counts, before: Counts) -> Counts {
-    Counts {
-        delivered: counts.delivered - before.delivered,
-        skipped: counts.skipped - before.skipped,
-        gapped: counts.gapped - before.gapped,
-        missing: counts.missing.saturating_sub(before.missing),
-        duplicates: counts.duplicates - before.duplicates,
-        out_of_order: counts.out_of_order - before.out_of_order,
-        contradictions: counts.contradictions - before.contradictions,
-    }
-}
-
-fn is_sustained(point: &Point, counts: Counts, p99_max_us: u64) -> bool {
-    point.delivered as f64 >= point.expected as f64 * DELIVERED_MIN
-        && counts.is_complete()
-        && point.lost_connections == 0
-        && point.published.accepted == point.published.ticks
-        && point.latency.p99_us < p99_max_us
-        && point.published.late.p99_us < p99_max_us
-}
-
-/// Everything that makes a point worthless for a comparison; empty for a sound one.
-pub fn faults(point: &Point) -> Vec<String> {
-    let mut faults = Vec::new();
-    if point.delivered != point.expected {
-        let Point {
-            delivered,
-            expected,
-            ..
-        } = point;
-        faults.push(format!("{delivered} of {expected} deliveries were made"));
-    }
-    if !point.counts.is_sound() {
-        let counts = point.counts;
-        faults.push(format!("the account does not balance: {counts:?}"));
-    }
-    if point.lost_connections > 0 {
-        let why = point.first_lost.as_deref().unwrap_or_default();
-        let lost = point.lost_connections;
-        faults.push(format!("{lost} connections were lost, the first: {why}"));
-    }
-    let Published {
-        accepted, ticks, ..
-    } = point.published;
-    if accepted != ticks || point.published.first_error.is_some() {
-        let error = point.published.first_error.as_deref();
-        let error = error.unwrap_or("no error sent");
-        faults.push(format!(
-            "the server took {accepted} of {ticks} ticks ({error})"
-        ));
-    }
-    if point.generator.reached {
-        let busy = point.generator.core_busy;
-        let busy = busy.unwrap_or(point.generator.thread_busy) * 100.0;
-        faults.push(format!(
-            "the generator had no CPU to spare: {busy:.0} % busy"
-        ));
-    }
-    faults
-}
-
-impl Sample {
-    fn take(tree: Option<Tree>, tally: &Tally) -> io::Result<Self> {
-        let cores = host::own_cores()?;
-        Ok(Self {
-            server: tree.map(Tree::cpu).transpose()?,
-            own: Tree::own().cpu()?,
-            cores: cores
-                .into_iter()
-                .map(CoreTime::of)
-                .collect::<io::Result<_>>()?,
-            all: CoreTime::of_all()?,
-            bytes: tally.bytes,
-            delivered: tally.counts.delivered,
-        })
-    }
-
-    fn others_since(&self, before: &Self, window_s: f64) -> Option<f64> {
-        let server = self.server.as_ref()?.since(before.server.as_ref()?);
-        let known_ns = server.total_ns() + self.own.since(&before.own).total_ns();
-        let all = self.all.busy_cores_since(&before.all, window_s);
-        Some((all - known_ns as f64 / 1e9 / window_s).max(0.0))
-    }
-
-    /// A thread is the bottleneck when it has no time left, and so is a core that all of them
-    /// share; cores shared with the server say nothing.
-    fn generator_since(&self, before: &Self, window_s: f64) -> Generator {
-        let own = self.own.since(&before.own);
-        let thread_busy = own.busiest_ns() as f64 / 1e9 / window_s;
-        let core_busy = match (&self.cores[..], &before.cores[..]) {
-            ([after], [before]) => Some(after.busy_since(before)),
-            _ => None,
-        };
-        let busy = thread_busy.max(core_busy.unwrap_or_default());
-        let cpu_busy = own.total_ns() as f64 / 1e9 / window_s;
-        // On a core of its own all threads share the limit; else the busiest one has it first.
-        let limiting = core_busy.map_or(thread_busy, |_| cpu_busy);
-        let deliveries_per_s = (self.delivered - before.delivered) as f64 / window_s;
-        Generator {
-            cpu_busy,
-            thread_busy,
-            core_busy,
-            ceiling_per_s: deliveries_per_s / limiting.max(1e-3),
-            reached: busy > BUSY_MAX,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sound() -> Point {
-        Point {
-            expected: 20,
-            delivered: 20,
-            published: Published {
-                ticks: 15,
-                accepted: 15,
-                ..Published::default()
-            },
-            ..Point::default()
-        }
-    }
-
-    #[test]
-    fn whatever_spoils_a_run_is_named() {
-        assert_eq!(faults(&sound()), Vec::<String>::new());
-        assert!(is_sustained(&sound(), Counts::default(), 1));
-        let spoilt: [fn(&mut Point); 5] = [
-            |point| point.delivered = 19,
-            |point| point.counts.duplicates = 1,
-            |point| point.lost_connections = 1,
-            |point| point.published.accepted = 14,
-            |point| point.generator.reached = true,
-        ];
-        for spoil in spoilt {
-            let mut point = sound();
-            spoil(&mut point);
-            assert_eq!(faults(&point).len(), 1, "{point:?}");
-            // A busy generator gathers more per read: what arrived in time is sustained all the same.
-            let sustained = is_sustained(&point, point.counts, 1);
-            assert_eq!(sustained, point.generator.reached, "{point:?}");
-        }
-    }
-
-    #[test]
-    fn a_rate_is_not_sustained_with_late_or_lost_ticks() {
-        let gapped = Counts {
-            gapped: 1,
-            ..Counts::default()
-        };
-        assert!(!is_sustained(&sound(), gapped, 1));
-        let mut late = sound();
-        late.latency.p99_us = 100;
-        assert!(is_sustained(&late, Counts::default(), 101));
-        assert!(!is_sustained(&late, Counts::default(), 100));
-    }
-
-    #[test]
-    fn cpu_is_counted_per_delivered_tick() {
-        let used = CpuTime {
-            threads: [(1, 3_000_000_000), (2, 1_000_000_000)].into(),
-            user_ns: 1_000_000_000,
-            system_ns: 3_000_000_000,
-        };
-        let cpu = server_cpu(&used, 1_000_000, 8.0);
-        let expected = ServerCpu {
-            us_per_tick: 4.0,
-            user_us_per_tick: 1.0,
-            system_us_per_tick: 3.0,
-            busy: 0.5,
-        };
-        assert_eq!(cpu, expected);
-    }
 
     #[test]
     fn expected_deliveries_follow_the_turn_of_the_symbols() {
