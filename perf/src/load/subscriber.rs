@@ -166,6 +166,7 @@ impl Subscriber {
                 break;
             }
             account.advance(ticks, &mut tally.counts);
+            tally.compared += ticks;
             self.ledger.turn();
             used += matched;
         }

@@ -7,6 +7,8 @@ use crate::{account::Counts, dialect::LostReason, latency::Latencies, schedule::
 pub struct Tally {
     /// The account over all connections, since the start.
     pub counts: Counts,
+    /// Ticks among them that were compared with known frames instead of being parsed.
+    pub compared: u64,
     /// Bytes received by connections that were live, since the start.
     pub bytes: u64,
     /// What is measured, in the order of time.
@@ -48,6 +50,7 @@ impl Tally {
     pub(super) fn new() -> Self {
         Self {
             counts: Counts::default(),
+            compared: 0,
             bytes: 0,
             windows: Vec::new(),
             lost: 0,
