@@ -47,9 +47,11 @@ struct Form {
     confined: bool,
     /// What floors do while no tick comes, where it is not the default; matters to `latency` alone.
     idle: Option<&'static str>,
+    /// Sends in a batch, where it is not the default: what batches are worth.
+    sends_per_turn: Option<u32>,
 }
 
-const FORMS: [Form; 7] = [
+const FORMS: [Form; 9] = [
     Form {
         name: "tickwire",
         title: "tickwire",
@@ -57,6 +59,7 @@ const FORMS: [Form; 7] = [
         max_delay_ms: None,
         confined: true,
         idle: None,
+        sends_per_turn: None,
     },
     Form {
         name: "tickwire-sbe",
@@ -65,6 +68,7 @@ const FORMS: [Form; 7] = [
         max_delay_ms: None,
         confined: true,
         idle: None,
+        sends_per_turn: None,
     },
     Form {
         name: "tickwire-delay20",
@@ -73,6 +77,7 @@ const FORMS: [Form; 7] = [
         max_delay_ms: Some(20),
         confined: true,
         idle: None,
+        sends_per_turn: None,
     },
     Form {
         name: "tickwire-sbe-delay20",
@@ -81,6 +86,7 @@ const FORMS: [Form; 7] = [
         max_delay_ms: Some(20),
         confined: true,
         idle: None,
+        sends_per_turn: None,
     },
     Form {
         name: "tickwire-default",
@@ -89,6 +95,7 @@ const FORMS: [Form; 7] = [
         max_delay_ms: None,
         confined: false,
         idle: None,
+        sends_per_turn: None,
     },
     Form {
         name: "tickwire-spin",
@@ -97,6 +104,7 @@ const FORMS: [Form; 7] = [
         max_delay_ms: None,
         confined: true,
         idle: Some("spin"),
+        sends_per_turn: None,
     },
     Form {
         name: "tickwire-hybrid",
@@ -105,6 +113,25 @@ const FORMS: [Form; 7] = [
         max_delay_ms: None,
         confined: true,
         idle: Some("hybrid"),
+        sends_per_turn: None,
+    },
+    Form {
+        name: "tickwire-batch16",
+        title: "tickwire, 16 sends a batch",
+        sbe: false,
+        max_delay_ms: None,
+        confined: true,
+        idle: None,
+        sends_per_turn: Some(16),
+    },
+    Form {
+        name: "tickwire-batch4096",
+        title: "tickwire, 4,096 sends a batch",
+        sbe: false,
+        max_delay_ms: None,
+        confined: true,
+        idle: None,
+        sends_per_turn: Some(4_096),
     },
 ];
 
@@ -156,6 +183,9 @@ impl Contender {
     /// Whether `scenario` says anything about it.
     pub fn plays(&self, scenario: Scenario) -> bool {
         match &self.kind {
+            Kind::Tickwire { form, .. } if form.sends_per_turn.is_some() => {
+                matches!(scenario, Scenario::Hot | Scenario::RampWatchlist)
+            }
             Kind::Tickwire { form, .. } => match scenario {
                 Scenario::Latency => form.confined && form.max_delay_ms.is_none(),
                 Scenario::Scale => form.name == FORMS[0].name,
@@ -171,8 +201,11 @@ impl Contender {
 
     /// Whether it belongs to a first look: tickwire, and who comes closest to it.
     pub fn is_quick(&self) -> bool {
-        let closest = ["uwebsockets", "tokio-tungstenite-4k"];
-        self.is_tickwire() || closest.contains(&&*self.name) || self.name.starts_with("kernel-")
+        let closest = ["uwebsockets", "uwebsockets-after", "tokio-tungstenite-4k"];
+        let batched = self.name.starts_with("tickwire-batch");
+        (self.is_tickwire() && !batched)
+            || closest.contains(&&*self.name)
+            || self.name.starts_with("kernel-")
     }
 
     /// Whether its ramps do: those that targets are about.
@@ -259,6 +292,8 @@ impl Contender {
                     line.extend(["--floors", "1"].map(String::from));
                 }
                 line.extend(form.idle.map(|idle| format!("--idle={idle}")));
+                let batch = form.sends_per_turn;
+                line.extend(batch.map(|sends| format!("--set=sends_per_turn={sends}")));
                 line.extend(args.iter().chain(extra).cloned());
                 (binary.clone(), line, on_core.filter(|_| form.confined))
             }
@@ -339,7 +374,7 @@ mod tests {
             playing.map(|form| &*form.name).collect::<Vec<_>>()
         };
         assert_eq!(playing(Scenario::Scale), ["tickwire"]);
-        assert_eq!(playing(Scenario::Hot).len(), 5);
+        assert_eq!(playing(Scenario::Hot).len(), 7);
         let latency = [
             "tickwire",
             "tickwire-sbe",
@@ -349,6 +384,9 @@ mod tests {
         assert_eq!(playing(Scenario::Latency), latency);
         let ramp = ["tickwire", "tickwire-sbe", "tickwire-default"];
         assert_eq!(playing(Scenario::RampHot), ramp);
+        let batches = ["tickwire-batch16", "tickwire-batch4096"];
+        assert_eq!(playing(Scenario::RampWatchlist)[3..], batches);
+        assert!(forms.iter().filter(|form| form.is_quick()).count() == forms.len() - 2);
         assert!(forms[0].ramps_quickly() && !forms[1].ramps_quickly());
     }
 

@@ -29,9 +29,6 @@ struct Args {
     /// Ticks published, after the first few, which open the accounts.
     #[arg(long)]
     ticks: usize,
-    /// The setting of this name, to see what it costs.
-    #[arg(long)]
-    sends_per_turn: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,6 +45,8 @@ enum Case {
     WatchlistSbe,
     /// One subscriber of one symbol, a turn a tick: what a quiet floor spends.
     LowJson,
+    /// The same without batches: all sends of a turn at once.
+    LowJsonAtOnce,
     /// Ticks of a symbol that nobody wants, 256 a turn.
     Skip,
 }
@@ -65,7 +64,7 @@ impl Case {
         match self {
             Self::HotJson | Self::HotSbe | Self::BusyJson => (1, 200, 1),
             Self::WatchlistJson | Self::WatchlistSbe => (250, 500, 10),
-            Self::LowJson | Self::Skip => (1, 1, 1),
+            Self::LowJson | Self::LowJsonAtOnce | Self::Skip => (1, 1, 1),
         }
     }
 
@@ -93,8 +92,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> std::io::Result<String> {
     let mut config = Config::default();
-    if let Some(sends_per_turn) = args.sends_per_turn {
-        config.sends_per_turn = sends_per_turn;
+    if args.case == Case::LowJsonAtOnce {
+        config.sends_per_turn = 4_096;
     }
     let mut rehearsal = Rehearsal::new(config)?;
     let (symbols, subscribers, each) = args.case.audience();
