@@ -64,9 +64,9 @@ impl Bench {
     }
 
     /// Runs the gate; our benchmark takes these times, ns, one after the other.
-    fn ratios(&self, medians: &[u32], args: &[&str]) -> Output {
-        let lines: Vec<String> = medians.iter().map(|median| format!("{median}\n")).collect();
-        self.write("medians", &lines.concat());
+    fn ratios(&self, times: &[u32], args: &[&str]) -> Output {
+        let lines: Vec<String> = times.iter().map(|time| format!("{time}\n")).collect();
+        self.write("times", &lines.concat());
         self.gate("ratios", args)
     }
 
@@ -171,7 +171,7 @@ fn a_step_without_a_figure_or_of_no_name_cannot_be_judged() {
     assert_told(&bench.ratios(&[20], &[]), 2, "frame: no figure is kept");
     let renamed = RATIOS.replace("frame/ours", "frame/mine");
     bench.write("benches/ratios.toml", &renamed);
-    assert_told(&bench.ratios(&[20], &[]), 2, "the median of frame/mine");
+    assert_told(&bench.ratios(&[20], &[]), 2, "the time of frame/mine");
 }
 
 #[test]

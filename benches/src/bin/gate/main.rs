@@ -1,9 +1,9 @@
 //! The gate that regressions do not pass: `make gate`, or one half of it at a time.
 //!
 //! ```text
-//! gate ratios         criterion's medians, ours ÷ the obvious alternative   benches/ratios.toml
-//! gate instructions   callgrind's counts per delivered tick                 benches/instructions.toml
-//! gate selftest       both, where the code has been made slow on purpose    benches/slowdowns/
+//! gate ratios         criterion's times, ours ÷ the obvious alternative   benches/ratios.toml
+//! gate instructions   callgrind's counts per delivered tick               benches/instructions.toml
+//! gate selftest       both, where the code has been made slow on purpose  benches/slowdowns/
 //! ```
 //!
 //! Ratios hold on noisy machines and see what a step costs beside what one would use instead.
@@ -16,11 +16,11 @@
 mod callgrind;
 mod cli;
 mod error;
-mod estimates;
 mod instructions;
 mod judge;
 mod kept;
 mod ratios;
+mod samples;
 mod selftest;
 mod slowdown;
 mod workspace;

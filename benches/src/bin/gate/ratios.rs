@@ -1,4 +1,4 @@
-//! Hot steps beside the obvious alternative: criterion's medians as ratios.
+//! Hot steps beside the obvious alternative: criterion's times as ratios.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use crate::{
     error::GateError,
-    estimates::{self, Medians},
     judge::{Comparison, Figure, Finding, Findings, Verdict},
     kept,
+    samples::{self, Fastest},
     workspace::Workspace,
 };
 
@@ -36,7 +36,7 @@ pub struct Step {
     ours: String,
     /// The id of the alternative's.
     reference: String,
-    /// Our median ÷ the alternative's, as it was when it was last kept.
+    /// Our time ÷ the alternative's, as it was when it was last kept.
     ratio: Option<f64>,
 }
 
@@ -65,13 +65,13 @@ impl Ratios {
         build(workspace, &left)?;
         let mut findings = Findings::new();
         for run in 1..=RUNS {
-            let medians = measure(workspace, &left)?;
+            let fastest = measure(workspace, &left)?;
             let mut off = Vec::new();
             findings.clear();
             for (name, step) in left {
                 let comparison = Comparison {
                     kept: step.kept(name)?,
-                    measured: step.ratio_in(&medians)?,
+                    measured: step.ratio_in(&fastest)?,
                 };
                 let remark = match comparison.judge(TOLERANCE) {
                     Verdict::Held => "",
@@ -105,12 +105,12 @@ impl Ratios {
         let mut measured: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for run in 1..=runs {
             println!("run {run} of {runs}");
-            let medians = measure(workspace, &steps)?;
+            let fastest = measure(workspace, &steps)?;
             for &(name, step) in &steps {
                 measured
                     .entry(name)
                     .or_default()
-                    .push(step.ratio_in(&medians)?);
+                    .push(step.ratio_in(&fastest)?);
             }
         }
         kept::rewrite(&self.path, |document| {
@@ -133,27 +133,27 @@ impl Step {
         })
     }
 
-    fn ratio_in(&self, medians: &Medians) -> Result<f64, GateError> {
-        let median = |id: &String| {
-            medians.get(id).copied().ok_or_else(|| GateError::Silent {
+    fn ratio_in(&self, fastest: &Fastest) -> Result<f64, GateError> {
+        let time = |id: &String| {
+            fastest.get(id).copied().ok_or_else(|| GateError::Silent {
                 program: format!("bench {}", self.bench),
-                what: format!("the median of {id}"),
+                what: format!("the time of {id}"),
             })
         };
-        Ok(median(&self.ours)? / median(&self.reference)?)
+        Ok(time(&self.ours)? / time(&self.reference)?)
     }
 }
 
 fn build(workspace: &Workspace, steps: &Steps<'_>) -> Result<(), GateError> {
-    estimates::build(workspace, &files(steps))
+    samples::build(workspace, &files(steps))
 }
 
-fn measure(workspace: &Workspace, steps: &Steps<'_>) -> Result<Medians, GateError> {
+fn measure(workspace: &Workspace, steps: &Steps<'_>) -> Result<Fastest, GateError> {
     let ids = steps
         .iter()
         .flat_map(|(_, step)| [step.ours.as_str(), step.reference.as_str()])
         .collect();
-    estimates::measure(workspace, &files(steps), &ids)
+    samples::measure(workspace, &files(steps), &ids)
 }
 
 fn files<'a>(steps: &Steps<'a>) -> BTreeSet<&'a str> {
@@ -184,11 +184,11 @@ mod tests {
             reference: "frame/theirs".to_owned(),
             ratio: None,
         };
-        let medians = Medians::from([("frame/ours".to_owned(), 10.0)]);
-        let error = step.ratio_in(&medians).expect_err("half of it is missing");
+        let fastest = Fastest::from([("frame/ours".to_owned(), 10.0)]);
+        let error = step.ratio_in(&fastest).expect_err("half of it is missing");
         assert_eq!(
             error.to_string(),
-            "bench frame did not report the median of frame/theirs"
+            "bench frame did not report the time of frame/theirs"
         );
         assert!(matches!(
             step.kept("frame"),
