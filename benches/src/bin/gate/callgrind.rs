@@ -23,12 +23,14 @@ pub struct Report {
 }
 
 /// One run of the driver.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Counted {
     /// What it reports.
     pub report: Report,
     /// Instructions of the function that was asked about and of all that it calls.
     pub instructions: u64,
+    /// Callgrind's own words.
+    pub profile: String,
 }
 
 /// Runs the driver once, under callgrind, and counts a function of it; its name may hold `*`.
@@ -76,6 +78,7 @@ pub fn count(
     Ok(Counted {
         report,
         instructions,
+        profile,
     })
 }
 

@@ -40,6 +40,12 @@ pub enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// Writes instructions.json and profile.json, for the report of a comparison.
+    Counts {
+        /// The folder with the files of the comparison.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Whether the gate stops code that was made slow on purpose.
     Selftest {
         /// Only this slow-down; may be given again.

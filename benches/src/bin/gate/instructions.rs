@@ -13,7 +13,7 @@ use crate::{
     callgrind::{self, Counted, Report},
     error::GateError,
     judge::{Comparison, Figure, Finding, Findings, Verdict},
-    kept,
+    kept, profile,
     workspace::{Workspace, run},
 };
 
@@ -22,6 +22,12 @@ const TOLERANCE: f64 = 0.05;
 /// The same where another compiler made the code. Compilers differ by some percent; what is
 /// left of the bound still stops what is worth stopping, and counts can be kept anew.
 const TOLERANCE_OTHER_COMPILER: f64 = 0.15;
+
+/// The case whose profile is told: what most floors do.
+const PROFILED: &str = "watchlist-json";
+
+/// Instructions by case.
+type Counts<'a> = BTreeMap<&'a str, f64>;
 
 /// `benches/instructions.toml`.
 pub struct Instructions {
@@ -133,18 +139,39 @@ impl Instructions {
         Ok(findings)
     }
 
-    /// Keeps the counts of all cases, and the compiler that they belong to.
-    pub fn update(&self, workspace: &Workspace) -> Result<Findings, GateError> {
-        let driver = self.kept.driver.build(workspace)?;
+    /// Counts all cases.
+    fn count_all(&self, workspace: &Workspace, driver: &Path) -> Result<Counts<'_>, GateError> {
         let function = &self.kept.driver.function;
         let mut counts = BTreeMap::new();
         for (name, case) in &self.kept.case {
             let count = case.count(name, |ticks| {
-                callgrind::count(workspace, &driver, function, name, ticks)
+                callgrind::count(workspace, driver, function, name, ticks)
             })?;
-            println!("kept  {name:<16} {}", Figure(count));
-            counts.insert(name, count);
+            println!("{name:<16} {}", Figure(count));
+            counts.insert(&**name, count);
         }
+        Ok(counts)
+    }
+
+    /// Writes the counts of all cases and the profile of one into a folder, as JSON.
+    pub fn write(&self, workspace: &Workspace, out: &Path) -> Result<Findings, GateError> {
+        let driver = self.kept.driver.build(workspace)?;
+        let counts = self.count_all(workspace, &driver)?;
+        let function = &self.kept.driver.function;
+        let ticks = self.kept.case.get(PROFILED).map_or(1, |case| case.ticks);
+        let profiled = callgrind::count(workspace, &driver, function, PROFILED, ticks)?;
+        write_json(&out.join("instructions.json"), &counts)?;
+        write_json(
+            &out.join("profile.json"),
+            &profile::shares(&profiled.profile),
+        )?;
+        Ok(Findings::new())
+    }
+
+    /// Keeps the counts of all cases, and the compiler that they belong to.
+    pub fn update(&self, workspace: &Workspace) -> Result<Findings, GateError> {
+        let driver = self.kept.driver.build(workspace)?;
+        let counts = self.count_all(workspace, &driver)?;
         let compiler = Compiler::here()?;
         kept::rewrite(&self.path, |document| {
             for (name, count) in counts {
@@ -159,6 +186,14 @@ impl Instructions {
         })?;
         Ok(Findings::new())
     }
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), GateError> {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
+    std::fs::write(path, text).map_err(|source| GateError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Driver {
@@ -242,6 +277,7 @@ mod tests {
         Counted {
             report: Report { ticks, deliveries },
             instructions: setup + ticks * each,
+            profile: String::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! gate ratios         criterion's times, ours ÷ the obvious alternative   benches/ratios.toml
 //! gate instructions   callgrind's counts per delivered tick               benches/instructions.toml
+//! gate counts          the same counts, and a profile, for perf/REPORT.md
 //! gate selftest       both, where the code has been made slow on purpose  benches/slowdowns/
 //! ```
 //!
@@ -19,6 +20,7 @@ mod error;
 mod instructions;
 mod judge;
 mod kept;
+mod profile;
 mod ratios;
 mod samples;
 mod selftest;
@@ -69,6 +71,7 @@ fn run(cli: Cli) -> Result<Findings, GateError> {
         Command::Instructions { case, .. } => {
             Instructions::of(&workspace.root)?.check(&workspace, &case)
         }
+        Command::Counts { out } => Instructions::of(&workspace.root)?.write(&workspace, &out),
         Command::Selftest { slowdown } => selftest::run(&workspace, &slowdown),
     }
 }
