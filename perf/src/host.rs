@@ -17,7 +17,7 @@ pub struct Facts {
     pub cores: usize,
     /// Memory, MiB.
     pub memory_mib: u64,
-    /// Kernel release.
+    /// Kernel release, and its TCP's congestion control.
     pub kernel: String,
 }
 
@@ -52,12 +52,20 @@ impl Facts {
             cpu: line("/proc/cpuinfo", "model name"),
             cores: cores_online(),
             memory_mib: memory_kib.unwrap_or_default() / 1024,
-            kernel: rustix::system::uname()
-                .release()
-                .to_string_lossy()
-                .into_owned(),
+            kernel: kernel(),
         }
     }
+}
+
+/// Release, and what congestion control sockets get unless they ask for another.
+fn kernel() -> String {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let tcp = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    format!(
+        "{release}, TCP {}",
+        tcp.as_deref().unwrap_or("unknown").trim()
+    )
 }
 
 impl CoreTime {

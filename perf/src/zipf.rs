@@ -27,6 +27,16 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// The numbers below `count` in an order of their own (Fisher and Yates).
+    pub fn shuffled(&mut self, count: u32) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..count).collect();
+        for last in (1..order.len()).rev() {
+            let other = (self.unit() * (last + 1) as f64) as usize;
+            order.swap(last, other);
+        }
+        order
+    }
+
     /// From 0 up to 1, which is never drawn.
     fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
@@ -75,6 +85,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn shuffling_loses_nothing_and_moves_nearly_all() {
+        let mut order = Random::new(1).shuffled(1_000);
+        let stayed = (0..)
+            .zip(&order)
+            .filter(|(place, own)| place == *own)
+            .count();
+        assert!(stayed < 10, "{stayed}");
+        order.sort_unstable();
+        assert!(order.into_iter().eq(0..1_000));
+    }
 
     #[test]
     fn the_generator_gives_its_published_numbers() {

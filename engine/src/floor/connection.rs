@@ -190,11 +190,6 @@ impl Connection {
         ended
     }
 
-    /// Whether the socket is full, so that nothing can be sent.
-    pub fn is_blocked(&self) -> bool {
-        self.unsent.as_ref().is_some_and(|unsent| !unsent.writable)
-    }
-
     /// The position that a cursor may name while the floor stands at `floor_at`: a tick that is
     /// still held keeps it before that tick.
     pub fn cursor_position(&self, floor_at: Position) -> Position {
@@ -204,21 +199,22 @@ impl Connection {
             .map_or(floor_at, |held| held.min(floor_at))
     }
 
-    /// The earliest moment at which something of this connection is due.
+    /// When its latency budget is over.
+    pub fn held_until(&self) -> Option<Millis> {
+        self.held_since
+            .map(|since| since.after(u64::from(self.max_delay_ms)))
+    }
+
+    /// The earliest moment at which something of this connection is due, but for its latency budget.
     pub fn deadline(&self, config: &Config) -> Millis {
         if let Some(closing) = &self.closing {
             return closing.by;
         }
-        let held = self
-            .held_since
-            // What a full socket holds up is looked at once it takes more.
-            .filter(|_| !self.is_blocked())
-            .map(|since| since.after(u64::from(self.max_delay_ms)));
         let stalled = self
             .stalled_since
             .map(|since| since.after(config.stall_s * 1_000));
         let conflated = self.conflated().filter_map(Conflated::release_at).min();
-        [held, stalled, conflated]
+        [stalled, conflated]
             .into_iter()
             .flatten()
             .fold(self.liveness.deadline(config), Millis::min)

@@ -44,6 +44,26 @@ impl Floor {
         any
     }
 
+    /// Lets the flush serve whose latency budget is over; returns whether there were any.
+    pub(super) fn end_holds(&mut self) -> bool {
+        let mut due = std::mem::take(&mut self.held);
+        self.holds.take_due(self.now, &mut due);
+        let any = !due.is_empty();
+        for (index, generation) in due.drain(..) {
+            let now = self.now;
+            let Some(connection) = self.connections.get_mut(index as usize) else {
+                continue;
+            };
+            // A hold that was ended by other means may have been followed by one that goes on.
+            let is_over = connection.held_until().is_some_and(|until| now >= until);
+            if connection.generation == generation && is_over {
+                mark_dirty(&mut self.dirty, connection, index);
+            }
+        }
+        self.held = due;
+        any
+    }
+
     fn run_due(&mut self, index: u32) {
         let now = self.now;
         let config = Arc::clone(&self.config);
@@ -62,12 +82,6 @@ impl Floor {
         {
             self.close(index, CloseReason::SlowConsumer);
             return;
-        }
-        if connection
-            .held_since
-            .is_some_and(|since| now >= since.after(u64::from(connection.max_delay_ms)))
-        {
-            mark_dirty(&mut self.dirty, connection, index);
         }
         self.release_conflated(index, Release::Due);
         self.run_liveness(index);

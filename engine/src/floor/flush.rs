@@ -68,11 +68,12 @@ impl Floor {
         if connection.unsent.is_some() || connection.outbox.is_empty() {
             return;
         }
+        let was_held = connection.held_since.is_some();
         if connection.closing.is_none() && Self::holds(connection, now, self.config.hold_bytes_max)
         {
-            let due = connection.deadline(&self.config);
-            self.timers
-                .arm(&mut connection.armed, due, index, connection.generation);
+            if !was_held && let Some(until) = connection.held_until() {
+                self.holds.add(until, index, connection.generation);
+            }
             if connection.outbox.control.is_empty() {
                 return;
             }

@@ -19,6 +19,7 @@ mod connection;
 mod deadlines;
 mod encode;
 mod flush;
+mod holds;
 mod intake;
 mod join;
 mod joining;
@@ -50,6 +51,7 @@ use tickwire_proto::{claims::Grant, symbol::Symbol};
 use self::{
     connection::Connection,
     encode::Encoder,
+    holds::Holds,
     join::{Join, JoinKey},
     outbox::Shared,
     reader::{Reader, Ready},
@@ -150,6 +152,7 @@ struct Floor {
     pool: Pool,
     reader: Reader,
     timers: Timers,
+    holds: Holds,
     /// Connections with something to send, who waits longest first.
     dirty: VecDeque<u32>,
     sends: Sends,
@@ -158,6 +161,7 @@ struct Floor {
     /// When the ticks of this turn were admitted.
     turn_admitted_ns: Vec<u64>,
     ready: Vec<Ready>,
+    held: Vec<(u32, u32)>,
     /// When the gauges of queues were last brought up to date.
     queues_observed: Millis,
     draining: bool,
@@ -188,12 +192,14 @@ impl Floor {
             pool: Pool::default(),
             reader: Reader::new()?,
             timers: Timers::default(),
+            holds: Holds::default(),
             dirty: VecDeque::new(),
             tried: Vec::new(),
             sends,
             counts: TurnCounts::default(),
             turn_admitted_ns: Vec::new(),
             ready: Vec::new(),
+            held: Vec::new(),
             queues_observed: Millis::default(),
             draining: false,
         })

@@ -179,6 +179,7 @@ impl Floor {
         }
         worked |= self.run_joins();
         worked |= self.run_deadlines();
+        worked |= self.end_holds();
         self.flush()?;
         worked |= !self.dirty.is_empty();
         self.observe_turn();
@@ -257,10 +258,8 @@ impl Floor {
             bell.rouse();
             return false;
         }
-        let until = self
-            .timers
-            .next()
-            .map_or(SLEEP_MAX, |next| self.clock.until(next));
+        let next = self.timers.next().into_iter().chain(self.holds.next());
+        let until = next.min().map_or(SLEEP_MAX, |next| self.clock.until(next));
         sleep
             .as_mut()
             .reset(monoio::time::Instant::now() + until.min(SLEEP_MAX));

@@ -262,12 +262,19 @@ impl Settings {
         let symbols = Symbols::numbered(self.symbols as usize);
         let zipf = Zipf::new(symbols.len());
         let mut random = Random::new(self.seed);
+        // Symbols tick in the order of their numbers. Were that the order of their popularity, most
+        // deliveries would be due at once at the begin of each round, which no market does.
+        let by_rank = random.shuffled(self.symbols);
         let follows = (0..self.subscribers).map(|_| {
             if self.symbols > 1 && self.per_subscriber >= self.symbols {
                 Follows::All
             } else {
                 let count = self.per_subscriber as usize;
-                Follows::Symbols(zipf.distinct(count, &mut random))
+                let ranks = zipf.distinct(count, &mut random);
+                let mut symbols: Vec<u32> =
+                    ranks.iter().map(|&rank| by_rank[rank as usize]).collect();
+                symbols.sort_unstable();
+                Follows::Symbols(symbols)
             }
         });
         Audience {
