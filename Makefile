@@ -19,7 +19,7 @@ BENCH_ARGS := $(if $(SHORT),--warm-up-time 0.1 --measurement-time 0.2 --sample-s
 
 GATE := $(CARGO) run --locked --quiet -p tickwire-benches --bin gate --
 
-.PHONY: demo test loom lint bench gate gate-update gate-selftest fuzz deps
+.PHONY: demo test loom lint bench gate gate-update gate-selftest perf perf-quick fuzz deps
 
 # An engine with a synthetic market in it; prints a token and a line to paste.
 demo:
@@ -59,6 +59,21 @@ gate-update: deps
 # run it behind `gate`, and not beside other builds.
 gate-selftest: deps
 	$(GATE) selftest
+
+# Every scenario against every server, some four hours; called again on the same day it goes on where
+# it was interrupted. `perf-quick` is a first look, a quarter of an hour. Both end with a report in
+# their folder of results; `perf` also renews perf/REPORT.md.
+RESULTS ?= perf/results/$(shell date +%F)
+PERF := $(TARGET)/release/tickwire-perf
+perf: deps
+	$(CARGO) build --locked --release -p tickwire-engine -p tickwire-perf
+	mkdir -p $(RESULTS)
+	$(GATE) counts --out $(RESULTS)
+	$(PERF) compare --syscalls --out $(RESULTS) --report perf/REPORT.md
+
+perf-quick: deps
+	$(CARGO) build --locked --release -p tickwire-engine -p tickwire-perf
+	$(PERF) compare --quick --out $(RESULTS)-quick
 
 # Every target from its seeds, two at a time. What a crash needs to be repeated lies in
 # proto/fuzz/artifacts then, and belongs among the seeds once it is mended.

@@ -10,7 +10,7 @@ use crate::peer::goodbye::goodbye;
 const CLOSE_WITHIN_MS: u64 = 3_000;
 
 impl Floor {
-    /// Says why and closes: what is queued is dropped, what is in flight is finished.
+    /// Says why and closes: what is queued is dropped, what a socket has begun to take is finished.
     pub(super) fn close(&mut self, index: u32, reason: CloseReason) {
         let mut last = Vec::new();
         frame::write_close(&mut last, reason.code(), reason.text());

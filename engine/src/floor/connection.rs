@@ -199,10 +199,11 @@ impl Connection {
             .map_or(floor_at, |held| held.min(floor_at))
     }
 
-    /// When its latency budget is over.
+    /// The first millisecond in which its latency budget is over, whole milliseconds being what the
+    /// floor's clock counts: a budget of 20 ms is used up, and not cut to 19.
     pub fn held_until(&self) -> Option<Millis> {
         self.held_since
-            .map(|since| since.after(u64::from(self.max_delay_ms)))
+            .map(|since| since.after(u64::from(self.max_delay_ms) + 1))
     }
 
     /// The earliest moment at which something of this connection is due, but for its latency budget.

@@ -34,8 +34,7 @@ impl Floor {
             };
             if connection.generation == generation {
                 let next = connection.deadline(&self.config);
-                // A deadline that could not be met, such as a hold behind a write in flight, is
-                // looked at again a little later instead of at once.
+                // Should a deadline ever stay due, it is looked at again a little later.
                 let next = next.max(self.now.after(1));
                 self.timers
                     .arm(&mut connection.armed, next, index, generation);

@@ -30,10 +30,12 @@ impl Floor {
         // Marked again on the way, a connection is served in the next batch: two sends of one
         // connection in the same batch could not know whether the first was taken whole.
         for _ in 0..self.dirty.len() {
-            let Some(index) = self.dirty.pop_front() else {
+            let Some((index, generation)) = self.dirty.pop_front() else {
                 break;
             };
-            self.flush_connection(index);
+            if self.connection(index, generation).is_some() {
+                self.flush_connection(index);
+            }
             if self.sends.is_full() {
                 break;
             }
@@ -93,8 +95,9 @@ impl Floor {
             return false;
         }
         let bytes = connection.outbox.frame_bytes() + connection.outbox.ticks() * TICK_BYTES;
-        let since = *connection.held_since.get_or_insert(now);
-        let holds = bytes < hold_bytes_max && now < since.after(u64::from(connection.max_delay_ms));
+        connection.held_since.get_or_insert(now);
+        let in_time = connection.held_until().is_some_and(|until| now < until);
+        let holds = bytes < hold_bytes_max && in_time;
         if !holds {
             connection.held_since = None;
         }
@@ -222,6 +225,7 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
+        debug_assert!(connection.unsent.is_none(), "one send at a time");
         connection.unsent = Some(Box::new(unsent));
         if progress || connection.stalled_since.is_none() {
             connection.stalled_since = Some(now);

@@ -10,7 +10,10 @@ use crate::clock::Millis;
 
 /// Buckets: more than the largest budget has milliseconds.
 const BUCKETS: usize = 1_024;
-const _: () = assert!(BUCKETS > MAX_DELAY_MS_MAX as usize);
+const _: () = assert!(BUCKETS > MAX_DELAY_MS_MAX as usize + 1);
+
+/// Entries that an empty bucket keeps room for.
+const KEPT: usize = 64;
 
 /// A ring of buckets of (connection, generation).
 pub struct Holds {
@@ -44,7 +47,12 @@ impl Holds {
         let passed = now.since(self.done).min(BUCKETS as u64);
         if self.count > 0 {
             for ms in 1..=passed {
-                into.append(&mut self.buckets[bucket(self.done.after(ms))]);
+                let bucket = &mut self.buckets[bucket(self.done.after(ms))];
+                into.append(bucket);
+                // A popular symbol fills one bucket with all its followers, and each time another.
+                if bucket.capacity() > KEPT {
+                    *bucket = Vec::new();
+                }
             }
             self.count -= into.len();
         }

@@ -292,7 +292,7 @@ impl Floor {
             mark_dirty(&mut self.dirty, connection, index);
         }
         self.counts.dropped_ticks += dropped;
-        self.turn_admitted_ns.push(record.admitted_ns);
+        self.untold_admitted_ns.push(record.admitted_ns);
     }
 }
 

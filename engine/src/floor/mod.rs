@@ -154,12 +154,12 @@ struct Floor {
     timers: Timers,
     holds: Holds,
     /// Connections with something to send, who waits longest first.
-    dirty: VecDeque<u32>,
+    dirty: VecDeque<(u32, u32)>,
     sends: Sends,
     tried: Vec<Tried>,
     counts: TurnCounts,
-    /// When the ticks of this turn were admitted.
-    turn_admitted_ns: Vec<u64>,
+    /// When the ticks were admitted whose sends are not all submitted.
+    untold_admitted_ns: Vec<u64>,
     ready: Vec<Ready>,
     held: Vec<(u32, u32)>,
     /// When the gauges of queues were last brought up to date.
@@ -197,7 +197,7 @@ impl Floor {
             tried: Vec::new(),
             sends,
             counts: TurnCounts::default(),
-            turn_admitted_ns: Vec::new(),
+            untold_admitted_ns: Vec::new(),
             ready: Vec::new(),
             held: Vec::new(),
             queues_observed: Millis::default(),
@@ -215,10 +215,12 @@ impl Floor {
 }
 
 /// Puts a connection on the list of those with something to send.
-fn mark_dirty(dirty: &mut VecDeque<u32>, connection: &mut Connection, index: u32) {
+fn mark_dirty(dirty: &mut VecDeque<(u32, u32)>, connection: &mut Connection, index: u32) {
     if !connection.dirty {
         connection.dirty = true;
-        dirty.push_back(index);
+        // With its generation: a connection that ends leaves its entry behind, and another may get
+        // its index.
+        dirty.push_back((index, connection.generation));
     }
 }
 

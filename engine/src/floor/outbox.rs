@@ -275,6 +275,7 @@ impl Outbox {
         {
             let bytes = Rc::clone(bytes);
             self.queue.clear_ticks();
+            self.shrink();
             let ticks = count;
             return Some((bytes, Assembled { ticks, lost: 0 }));
         }

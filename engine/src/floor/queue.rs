@@ -115,19 +115,21 @@ impl Queue {
 
     /// Drops what is about a symbol.
     pub fn forget(&mut self, symbol: SymbolId) {
-        let kept: Vec<bool> = self
-            .ticks
-            .iter()
-            .map(|tick| tick.symbol != symbol)
-            .collect();
-        let kept_before = |index: usize| kept[..index].iter().filter(|kept| **kept).count();
+        // How many ticks before each index stay.
+        let mut kept_before = Vec::with_capacity(self.ticks.len() + 1);
+        let mut kept = 0;
+        for tick in &self.ticks {
+            kept_before.push(kept);
+            kept += usize::from(tick.symbol != symbol);
+        }
+        kept_before.push(kept);
         for placed in self.frames.iter_mut().flat_map(|frames| frames.iter_mut()) {
-            placed.before = kept_before(placed.before);
+            placed.before = kept_before[placed.before];
             self.frame_bytes -= placed.frame.bytes.len() as u32;
             placed.frame.forget(symbol);
             self.frame_bytes += placed.frame.bytes.len() as u32;
         }
-        self.taken = kept_before(self.taken as usize) as u32;
+        self.taken = kept_before[self.taken as usize] as u32;
         self.ticks.retain(|tick| tick.symbol != symbol);
         self.tidy();
     }

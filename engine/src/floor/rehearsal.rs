@@ -227,4 +227,31 @@ mod tests {
             (16, 12)
         );
     }
+
+    #[test]
+    fn what_a_connection_leaves_behind_is_not_the_next_ones() {
+        let config = Config {
+            sends_per_turn: 1,
+            ..Config::default()
+        };
+        let mut rehearsal = Rehearsal::new(config).unwrap();
+        let symbol = Symbol::parse("A").unwrap();
+        for _ in 0..2 {
+            rehearsal.seat(Subprotocol::Json, [symbol], 0).unwrap();
+        }
+        while rehearsal.turn().unwrap() {}
+        let values = Values::trade(Decimal::parse("1").unwrap(), None, None).unwrap();
+        rehearsal.publish(symbol, 1, values).unwrap();
+        rehearsal.turn().unwrap();
+        // One was sent to; the other goes while it waits, and its place is taken.
+        let (left, _) = *rehearsal.floor.dirty.front().unwrap();
+        rehearsal
+            .floor
+            .drop_connection(left, tickwire_proto::close::CloseReason::PeerGone);
+        rehearsal.seat(Subprotocol::Json, [symbol], 0).unwrap();
+        let before = rehearsal.sends();
+        rehearsal.turn().unwrap();
+        assert_eq!(rehearsal.sends(), before + 1, "the welcome");
+        assert!(rehearsal.floor.dirty.is_empty(), "and nothing twice");
+    }
 }

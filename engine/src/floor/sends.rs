@@ -28,7 +28,7 @@ impl Unsent {
     }
 }
 
-/// A send that was tried.
+/// A send, tried or about to be.
 pub struct Tried {
     /// The connection's index.
     pub connection: u32,
@@ -103,7 +103,7 @@ enum Way {
 /// The sends of one floor.
 pub struct Sends {
     way: Way,
-    /// Connection, start and, where there is no ring, buffer and outcome of what was pushed.
+    /// What was pushed; its outcome is known at once where there is no ring.
     batch: Vec<Tried>,
     batch_max: usize,
 }
@@ -169,7 +169,7 @@ impl Sends {
     pub fn complete(&mut self, tried: &mut Vec<Tried>) -> io::Result<()> {
         if let Way::Ring(ring) = &mut self.way {
             let mut batch = self.batch.iter_mut();
-            ring.complete(|_, taken| {
+            ring.complete(|taken| {
                 if let Some(tried) = batch.next() {
                     tried.taken = taken;
                 }

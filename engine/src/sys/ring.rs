@@ -11,8 +11,8 @@ use rustix::net::SendFlags;
 
 /// A ring for sends alone. No send waits: what a socket does not take at once is told as such.
 pub struct SendRing {
-    // Before the buffers: a ring is torn down before what its requests point to is freed.
     ring: IoUring,
+    /// What requests point to, until `complete` has seen all of them end.
     pushed: Vec<Rc<Vec<u8>>>,
     results: Vec<i32>,
 }
@@ -64,16 +64,13 @@ impl SendRing {
         self.pushed.push(bytes);
     }
 
-    /// Sends the batch and hands each buffer back, in the order of pushing, with what the socket
-    /// took of it, bytes. [`io::ErrorKind::WouldBlock`] says that it took nothing.
+    /// Sends the batch and tells of each, in the order of pushing, what the socket took of it,
+    /// bytes. [`io::ErrorKind::WouldBlock`] says that it took nothing.
     ///
     /// # Errors
     ///
     /// Where the kernel refuses the ring itself; the ring is of no further use then.
-    pub fn complete(
-        &mut self,
-        mut each: impl FnMut(Rc<Vec<u8>>, io::Result<usize>),
-    ) -> io::Result<()> {
+    pub fn complete(&mut self, mut each: impl FnMut(io::Result<usize>)) -> io::Result<()> {
         let count = self.pushed.len();
         self.results.clear();
         self.results.resize(count, 0);
@@ -93,12 +90,10 @@ impl SendRing {
                 completed += 1;
             }
         }
-        for (bytes, &result) in self.pushed.drain(..).zip(&self.results) {
+        self.pushed.clear();
+        for &result in &self.results {
             let taken = usize::try_from(result);
-            each(
-                bytes,
-                taken.map_err(|_| io::Error::from_raw_os_error(-result)),
-            );
+            each(taken.map_err(|_| io::Error::from_raw_os_error(-result)));
         }
         Ok(())
     }
@@ -129,8 +124,7 @@ mod tests {
             ring.push(socket.as_fd(), Rc::clone(&bytes), from);
         }
         let mut taken = Vec::new();
-        ring.complete(|_, result| taken.push(result.unwrap()))
-            .unwrap();
+        ring.complete(|result| taken.push(result.unwrap())).unwrap();
         assert_eq!(taken, [10, 9, 8, 7]);
         assert_eq!(Rc::strong_count(&bytes), 1, "no buffer is kept");
         for (from, (socket, peer)) in pairs.drain(..).enumerate() {
@@ -155,7 +149,7 @@ mod tests {
         }
         ring.push(dead.as_fd(), Rc::clone(&large), 0);
         ring.push(sound.as_fd(), Rc::new(b"tick".to_vec()), 0);
-        ring.complete(|_, result| results.push(result.map_err(|error| error.kind())))
+        ring.complete(|result| results.push(result.map_err(|error| error.kind())))
             .unwrap();
         assert!(matches!(results[0], Ok(taken) if 0 < taken && taken < large.len()));
         assert_eq!(results[1], Err(io::ErrorKind::WouldBlock));
@@ -172,13 +166,13 @@ mod tests {
         let (socket, mut peer) = UnixStream::pair().unwrap();
         for round in 0..100u8 {
             ring.push(socket.as_fd(), Rc::new(vec![round]), 0);
-            ring.complete(|_, result| assert_eq!(result.unwrap(), 1))
+            ring.complete(|result| assert_eq!(result.unwrap(), 1))
                 .unwrap();
             let mut received = [0];
             peer.read_exact(&mut received).unwrap();
             assert_eq!(received, [round]);
         }
-        ring.complete(|_, _| unreachable!("nothing was pushed"))
+        ring.complete(|_| unreachable!("nothing was pushed"))
             .unwrap();
     }
 }

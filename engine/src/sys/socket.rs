@@ -18,9 +18,9 @@ impl SocketView {
 
 impl AsFd for SocketView {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `borrow_raw` asks for a descriptor that stays open while it is borrowed. The view
-        // is a field of `floor::connection::Connection` beside the future that owns the socket;
-        // both are dropped together, and the borrow cannot outlive the view.
+        // SAFETY: `borrow_raw` asks for a descriptor that stays open while it is borrowed. The one
+        // user, a publisher's task, keeps view and socket as locals of one function, the view
+        // declared later and so dropped first, and the borrow cannot outlive the view.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
