@@ -77,7 +77,7 @@ pub struct Connection {
 }
 
 // What an idle subscriber costs is promised in the README: together with its subscription, its
-// user's entry and its timer below 700 bytes.
+// user's entry and its timer some 700 bytes.
 const _: () = assert!(size_of::<Connection>() <= 384);
 
 /// What a token allows, as far as a floor has to know.
