@@ -27,6 +27,12 @@ impl Millis {
         Self(self.0.saturating_add(span_ms))
     }
 
+    /// The moment `span_ms` earlier, no earlier than the start.
+    #[must_use]
+    pub const fn before(self, span_ms: u64) -> Self {
+        Self::new(self.ms().saturating_sub(span_ms))
+    }
+
     /// Milliseconds since `earlier`, 0 if that lies ahead.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.get().saturating_sub(earlier.0.get())

@@ -125,13 +125,13 @@ const FORMS: [Form; 9] = [
         sends_per_turn: Some(16),
     },
     Form {
-        name: "tickwire-batch4096",
-        title: "tickwire, 4,096 sends a batch",
+        name: "tickwire-batch256",
+        title: "tickwire, 256 sends a batch",
         sbe: false,
         max_delay_ms: None,
         confined: true,
         idle: None,
-        sends_per_turn: Some(4_096),
+        sends_per_turn: Some(256),
     },
 ];
 
@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(playing(Scenario::Latency), latency);
         let ramp = ["tickwire", "tickwire-sbe", "tickwire-default"];
         assert_eq!(playing(Scenario::RampHot), ramp);
-        let batches = ["tickwire-batch16", "tickwire-batch4096"];
+        let batches = ["tickwire-batch16", "tickwire-batch256"];
         assert_eq!(playing(Scenario::RampWatchlist)[3..], batches);
         assert!(forms.iter().filter(|form| form.is_quick()).count() == forms.len() - 2);
         assert!(forms[0].ramps_quickly() && !forms[1].ramps_quickly());

@@ -119,7 +119,7 @@ impl Default for Entitlement {
 
 impl Entitlement {
     /// Everything.
-    pub fn all() -> Self {
+    pub const fn all() -> Self {
         Self(None)
     }
 

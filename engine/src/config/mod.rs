@@ -222,7 +222,7 @@ impl Default for Config {
             replays_queued_max: 64,
             handovers_per_turn: 32,
             ticks_per_turn: 1_024,
-            sends_per_turn: 256,
+            sends_per_turn: 1_024,
             publish_message_bytes: 1024 * 1024,
             arbitration_ms: 20,
             arbitration_held_max: 4_096,

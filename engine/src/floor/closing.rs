@@ -48,7 +48,7 @@ impl Floor {
             return;
         }
         connection.outbox.abandon_queue();
-        connection.outbox.control.extend_from_slice(last);
+        connection.outbox.control_mut().extend_from_slice(last);
         self.begin_closing(index, reason);
     }
 

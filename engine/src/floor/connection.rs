@@ -27,85 +27,109 @@ use crate::{
 
 /// Everything that a floor keeps of one subscriber. There may be a hundred thousand, most of them
 /// silent, so what few of them need is boxed.
+// In this order: what a tick touches on its way lies together, since the kernel's part of a send
+// leaves nothing of it in the caches.
+#[repr(C)]
 pub struct Connection {
-    /// Tells it from earlier ones at the same index.
-    pub generation: u32,
-    /// Its place in the door's count, given back on drop; and its name in logs.
-    pub slot: ConnectionSlot,
-    /// The socket.
-    pub socket: TcpStream,
-    /// What the socket has yet to take of the last send, before anything else goes out.
-    pub unsent: Option<Box<Unsent>>,
-    /// Framing of what comes in.
-    pub inbound: Inbound,
     /// What is to go out.
     pub outbox: Outbox,
+    /// What the socket has yet to take of the last send, before anything else goes out.
+    pub unsent: Option<Box<Unsent>>,
+    /// Set once it is being closed.
+    pub closing: Option<Box<Closing>>,
+    /// Requests that take more than a moment; `None` while there are none.
+    pub under_way: Option<Box<UnderWay>>,
+    /// Since when ticks are held for it.
+    pub held_since: Option<Millis>,
+    /// Its last cursor, and when; `None` before the first.
+    pub cursor: Option<(Position, Millis)>,
+    /// The socket.
+    pub socket: TcpStream,
+    /// Tells it from earlier ones at the same index.
+    pub generation: u32,
+    /// Its latency budget.
+    pub max_delay_ms: u32,
     /// How ticks are encoded for it.
     pub format: Subprotocol,
-    /// What its token allows.
-    pub rights: Rights,
+    /// Whether it stands in the floor's list of those with something to send.
+    pub dirty: bool,
+    /// Whether it has been silent, so that it gives its queues' memory back with the next send.
+    pub resting: bool,
     /// Heartbeats, pings, expiry.
     pub liveness: Liveness,
+    /// What it follows in `conflate` mode.
+    pub conflated: Option<Box<FewMap<SymbolId, Conflated>>>,
+    /// Its place in the door's count, given back on drop; and its name in logs.
+    pub slot: ConnectionSlot,
+    /// Framing of what comes in.
+    pub inbound: Inbound,
+    /// What its token allows.
+    pub rights: Rights,
     /// Rates and offences.
     pub conduct: Conduct,
     /// What it asked for.
     pub selections: Selections,
     /// What it is live on, with its index among the symbol's subscribers.
     pub members: FewMap<SymbolId, u32>,
-    /// What it follows in `conflate` mode.
-    pub conflated: Option<Box<FewMap<SymbolId, Conflated>>>,
-    /// Counts its subscription requests, so that a later one wins over one under way.
-    pub requests: u32,
-    /// Requests that take more than a moment; `None` while there are none.
-    pub under_way: Option<Box<UnderWay>>,
-    /// Its latency budget.
-    pub max_delay_ms: u32,
-    /// Since when ticks are held for it.
-    pub held_since: Option<Millis>,
-    /// Its last cursor, and when; `None` before the first.
-    pub cursor: Option<(Position, Millis)>,
-    /// Whether it stands in the floor's list of those with something to send.
-    pub dirty: bool,
-    /// Whether it has been silent, so that it gives its queues' memory back with the next send.
-    pub resting: bool,
-    /// Since when its socket has taken nothing of what is due.
-    pub stalled_since: Option<Millis>,
-    /// Set once it is being closed.
-    pub closing: Option<Box<Closing>>,
     /// Its entry among the timers.
     pub armed: Armed,
+    /// Counts its subscription requests, so that a later one wins over one under way.
+    pub requests: u32,
 }
 
 // What an idle subscriber costs is promised in the README: together with its subscription, its
-// user's entry and its timer some 700 bytes.
-const _: () = assert!(size_of::<Connection>() <= 384);
+// user's entry and its timer less than 700 bytes.
+const _: () = assert!(size_of::<Connection>() <= 320);
 
 /// What a token allows, as far as a floor has to know.
 #[derive(Debug)]
 pub struct Rights {
     /// Expiry, seconds since 1970 UTC.
     pub exp: u64,
-    /// What may be subscribed to.
-    pub symbols: Entitlement,
-    /// Symbols and patterns at once.
-    pub symbols_max: u32,
-    /// Operations per second.
-    pub ops_per_s: u32,
-    /// Operations at once.
-    pub ops_burst: u32,
+    /// `None` where the token says nothing but who and until when.
+    own: Option<Box<OwnRights>>,
+}
+
+/// Where a token departs from the settings.
+#[derive(Debug)]
+struct OwnRights {
+    symbols: Entitlement,
+    symbols_max: Option<u32>,
+    ops_per_s: Option<u32>,
 }
 
 impl Rights {
-    /// Those of `grant`, with the settings where it is silent.
-    pub fn new(grant: Grant, config: &Config) -> Self {
-        let (ops_per_s, ops_burst) = op_limits(grant.ops_per_s, config);
+    /// Those of `grant`.
+    pub fn new(grant: Grant) -> Self {
+        let own = OwnRights {
+            symbols: grant.symbols,
+            symbols_max: grant.max_symbols,
+            ops_per_s: grant.ops_per_s,
+        };
+        let says_nothing = own.symbols == Entitlement::all()
+            && own.symbols_max.is_none()
+            && own.ops_per_s.is_none();
         Self {
             exp: grant.exp,
-            symbols: grant.symbols,
-            symbols_max: grant.max_symbols.unwrap_or(config.symbols_per_connection),
-            ops_per_s,
-            ops_burst,
+            own: (!says_nothing).then(|| Box::new(own)),
         }
+    }
+
+    /// What may be subscribed to.
+    pub fn symbols(&self) -> &Entitlement {
+        static ALL: Entitlement = Entitlement::all();
+        self.own.as_ref().map_or(&ALL, |own| &own.symbols)
+    }
+
+    /// Symbols and patterns at once.
+    pub fn symbols_max(&self, config: &Config) -> u32 {
+        let claimed = self.own.as_ref().and_then(|own| own.symbols_max);
+        claimed.unwrap_or(config.symbols_per_connection)
+    }
+
+    /// Operations per second, and at once.
+    pub fn ops(&self, config: &Config) -> (u32, u32) {
+        op_limits(self.own.as_ref().and_then(|own| own.ops_per_s), config)
     }
 }
 
@@ -130,18 +154,27 @@ pub struct Closing {
 }
 
 impl Connection {
+    /// Since when its socket has taken nothing of what is due.
+    pub fn stalled_since(&self) -> Option<Millis> {
+        self.unsent.as_ref().map(|unsent| unsent.stalled_since)
+    }
+
+    /// Whether a send that is taken whole leaves nothing to see to.
+    pub fn is_settled(&self) -> bool {
+        self.outbox.is_empty()
+            && self.closing.is_none()
+            && self.under_way.is_none()
+            && !self.resting
+    }
+
     /// Whether a snapshot or `since` is unfinished, during which no cursor holds.
     pub fn is_joining(&self) -> bool {
         self.joins().next().is_some()
     }
 
     /// Asks for one operation at the rate that its token allows.
-    pub fn take_operation(&mut self, now: Millis) -> Pace {
-        let Rights {
-            ops_per_s,
-            ops_burst,
-            ..
-        } = self.rights;
+    pub fn take_operation(&mut self, now: Millis, config: &Config) -> Pace {
+        let (ops_per_s, ops_burst) = self.rights.ops(config);
         self.conduct.operation(now, ops_per_s, ops_burst)
     }
 
@@ -212,7 +245,7 @@ impl Connection {
             return closing.by;
         }
         let stalled = self
-            .stalled_since
+            .stalled_since()
             .map(|since| since.after(config.stall_s * 1_000));
         let conflated = self.conflated().filter_map(Conflated::release_at).min();
         [stalled, conflated]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tickwire_proto::{close::CloseReason, reply::Reply};
 
-use super::{Floor, conflate::Conflated, encode, mark_dirty, outbox::PING};
+use super::{Floor, conflate::Conflated, connection_at, encode, mark_dirty, outbox::PING};
 use crate::{clock::wall_ns, peer::liveness::Due};
 
 /// Which of the held ticks go out.
@@ -29,16 +29,14 @@ impl Floor {
                 continue;
             }
             self.run_due(index);
-            let Some(connection) = self.connections.get_mut(index as usize) else {
+            let Some(connection) = connection_at(&mut self.connections, index, generation) else {
                 continue;
             };
-            if connection.generation == generation {
-                let next = connection.deadline(&self.config);
-                // Should a deadline ever stay due, it is looked at again a little later.
-                let next = next.max(self.now.after(1));
-                self.timers
-                    .arm(&mut connection.armed, next, index, generation);
-            }
+            let next = connection.deadline(&self.config);
+            // Should a deadline ever stay due, it is looked at again a little later.
+            let next = next.max(self.now.after(1));
+            self.timers
+                .arm(&mut connection.armed, next, index, generation);
         }
         any
     }
@@ -50,12 +48,12 @@ impl Floor {
         let any = !due.is_empty();
         for (index, generation) in due.drain(..) {
             let now = self.now;
-            let Some(connection) = self.connections.get_mut(index as usize) else {
+            let Some(connection) = connection_at(&mut self.connections, index, generation) else {
                 continue;
             };
             // A hold that was ended by other means may have been followed by one that goes on.
             let is_over = connection.held_until().is_some_and(|until| now >= until);
-            if connection.generation == generation && is_over {
+            if is_over {
                 mark_dirty(&mut self.dirty, connection, index);
             }
         }
@@ -76,7 +74,7 @@ impl Floor {
             return;
         }
         if connection
-            .stalled_since
+            .stalled_since()
             .is_some_and(|since| now >= since.after(config.stall_s * 1_000))
         {
             self.close(index, CloseReason::SlowConsumer);
@@ -131,13 +129,13 @@ impl Floor {
                     self.queue_frame(index, frame);
                 }
                 Due::Ping => {
-                    connection.outbox.control.extend_from_slice(&PING);
+                    connection.outbox.control_mut().extend_from_slice(&PING);
                     mark_dirty(&mut self.dirty, connection, index);
                 }
                 Due::TokenExpiring => {
                     let in_s = connection.rights.exp.saturating_sub(crate::clock::wall_s());
                     encode::write_json(
-                        &mut connection.outbox.control,
+                        connection.outbox.control_mut(),
                         &Reply::TokenExpiring { in_s },
                     );
                     mark_dirty(&mut self.dirty, connection, index);

@@ -7,9 +7,9 @@ use tickwire_proto::close::CloseReason;
 use super::{
     Floor,
     connection::Connection,
-    encode,
+    connection_at, encode,
     outbox::Assembly,
-    sends::{Buffer, Sent, Unsent},
+    sends::{Buffer, Send, Sent, Unsent},
 };
 use crate::clock::Millis;
 
@@ -33,9 +33,7 @@ impl Floor {
             let Some((index, generation)) = self.dirty.pop_front() else {
                 break;
             };
-            if self.connection(index, generation).is_some() {
-                self.flush_connection(index);
-            }
+            self.flush_connection(index, generation);
             if self.sends.is_full() {
                 break;
             }
@@ -44,16 +42,16 @@ impl Floor {
         self.complete_sends()
     }
 
-    fn flush_connection(&mut self, index: u32) {
+    fn flush_connection(&mut self, index: u32, generation: u32) {
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(index as usize) else {
+        let Some(connection) = connection_at(&mut self.connections, index, generation) else {
             return;
         };
         connection.dirty = false;
         // Asked before whether the socket is full: that of a client that reads nothing always is.
         let over = connection.outbox.own_bytes() > self.config.queued_bytes_max;
         if over && connection.closing.is_none() {
-            connection.outbox.control.clear();
+            connection.outbox.control_mut().clear();
             self.close(index, CloseReason::SlowConsumer);
             return;
         }
@@ -62,9 +60,8 @@ impl Floor {
             connection.held_since = None;
         }
         if let Some(unsent) = connection.unsent.take_if(|unsent| unsent.writable) {
-            let (buffer, from) = unsent.into_parts();
             self.sends
-                .push(index, connection.socket.as_fd(), buffer, from);
+                .push(index, connection.socket.as_fd(), (*unsent).into());
             return;
         }
         if connection.unsent.is_some() || connection.outbox.is_empty() {
@@ -76,13 +73,15 @@ impl Floor {
             if !was_held && let Some(until) = connection.held_until() {
                 self.holds.add(until, index, connection.generation);
             }
-            if connection.outbox.control.is_empty() {
+            if connection.outbox.control().is_empty() {
                 return;
             }
             self.send_control(index);
             return;
         }
-        self.append_cursor(index);
+        if Self::is_cursor_due(connection, now) {
+            self.queue_cursor(index);
+        }
         self.send(index);
     }
 
@@ -104,16 +103,12 @@ impl Floor {
         holds
     }
 
-    /// Adds a cursor behind the ticks, at most one a second.
-    fn append_cursor(&mut self, index: u32) {
-        let connection = &self.connections[index as usize];
-        let is_due = |(_, sent_at)| self.now.since(sent_at) >= CURSOR_INTERVAL_MS;
-        if connection.closing.is_none()
+    /// Whether a cursor may follow the ticks: at most one a second.
+    fn is_cursor_due(connection: &Connection, now: Millis) -> bool {
+        let is_due = |(_, sent_at)| now.since(sent_at) >= CURSOR_INTERVAL_MS;
+        connection.cursor.is_none_or(is_due)
+            && connection.closing.is_none()
             && !connection.outbox.is_control_only()
-            && connection.cursor.is_none_or(is_due)
-        {
-            self.queue_cursor(index);
-        }
     }
 
     /// Queues a cursor where one holds and says more than the last.
@@ -137,8 +132,7 @@ impl Floor {
         let connection = &mut self.connections[index as usize];
         connection.liveness.sent(self.now);
         let mut buffer = self.pool.take();
-        Rc::make_mut(&mut buffer).extend_from_slice(&connection.outbox.control);
-        connection.outbox.control = Vec::new();
+        connection.outbox.take_control(Rc::make_mut(&mut buffer));
         self.start_write(index, buffer);
     }
 
@@ -180,7 +174,8 @@ impl Floor {
         }
         self.counts.sends += 1;
         self.counts.sent_bytes += buffer.len() as u64;
-        self.sends.push(index, connection.socket.as_fd(), buffer, 0);
+        let send = Send::new(buffer, connection.is_settled());
+        self.sends.push(index, connection.socket.as_fd(), send);
     }
 
     /// Hands the batch to the kernel, and looks what became of each send.
@@ -189,12 +184,14 @@ impl Floor {
         self.sends.complete(&mut tried)?;
         for sent in tried.drain(..) {
             let index = sent.connection;
-            match sent.outcome() {
-                Sent::All(buffer) => {
+            match sent.outcome(self.now) {
+                Sent::All { buffer, is_settled } => {
                     self.pool.give_back(buffer);
-                    self.sent(index);
+                    if !is_settled {
+                        self.sent(index);
+                    }
                 }
-                Sent::Part { unsent, progress } => self.wait_for_room(index, unsent, progress),
+                Sent::Part(unsent) => self.wait_for_room(index, unsent),
                 Sent::Failed => self.drop_connection(index, CloseReason::PeerGone),
             }
         }
@@ -207,7 +204,6 @@ impl Floor {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
-        connection.stalled_since = None;
         if connection.outbox.is_empty() {
             if std::mem::take(&mut connection.resting) {
                 connection.outbox.rest();
@@ -220,16 +216,12 @@ impl Floor {
     }
 
     /// The socket is full: unless it takes more, the connection is closed after `stall_s`.
-    fn wait_for_room(&mut self, index: u32, unsent: Unsent, progress: bool) {
-        let now = self.now;
+    fn wait_for_room(&mut self, index: u32, unsent: Unsent) {
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
         debug_assert!(connection.unsent.is_none(), "one send at a time");
         connection.unsent = Some(Box::new(unsent));
-        if progress || connection.stalled_since.is_none() {
-            connection.stalled_since = Some(now);
-        }
         let generation = connection.generation;
         let due = connection.deadline(&self.config);
         self.timers
@@ -244,11 +236,7 @@ impl Floor {
 
     /// A socket that was full takes more.
     pub(super) fn take_writable(&mut self, index: u32, generation: u32) {
-        let Some(connection) = self
-            .connections
-            .get_mut(index as usize)
-            .filter(|connection| connection.generation == generation)
-        else {
+        let Some(connection) = connection_at(&mut self.connections, index, generation) else {
             return;
         };
         if let Some(unsent) = &mut connection.unsent {

@@ -91,7 +91,7 @@ impl Floor {
             outbox: Outbox::default(),
             format: subprotocol,
             liveness: Liveness::new(self.now, grant.exp, subscribe.is_none(), &self.config),
-            rights: Rights::new(grant, &self.config),
+            rights: Rights::new(grant),
             conduct: Conduct::default(),
             selections: Selections::default(),
             members: FewMap::default(),
@@ -103,11 +103,10 @@ impl Floor {
             cursor: None,
             dirty: false,
             resting: false,
-            stalled_since: None,
             closing: None,
             armed: Armed::default(),
         });
-        connection.outbox.control.extend_from_slice(&response);
+        connection.outbox.control_mut().extend_from_slice(&response);
         let due = connection.deadline(&self.config);
         self.timers
             .arm(&mut connection.armed, due, index, generation);
@@ -131,12 +130,12 @@ impl Floor {
             heartbeat_ms: self.config.heartbeat_ms,
             token_exp: connection.rights.exp,
             limits: Limits {
-                symbols: connection.rights.symbols_max,
+                symbols: connection.rights.symbols_max(&self.config),
                 message_bytes: self.config.message_bytes as u32,
-                ops_per_s: connection.rights.ops_per_s,
+                ops_per_s: connection.rights.ops(&self.config).0,
             },
         };
-        encode::write_json(&mut connection.outbox.control, &Reply::Welcome(welcome));
+        encode::write_json(connection.outbox.control_mut(), &Reply::Welcome(welcome));
         mark_dirty(&mut self.dirty, connection, index);
     }
 
@@ -253,10 +252,12 @@ impl Floor {
         }
         match outcome {
             Ok(flow) => {
-                connection.outbox.control.append(replies);
+                if !replies.is_empty() {
+                    connection.outbox.control_mut().append(replies);
+                }
                 if flow == Flow::Closed {
                     self.close_echoed(index);
-                } else if !connection.outbox.control.is_empty() {
+                } else if !connection.outbox.control().is_empty() {
                     mark_dirty(&mut self.dirty, connection, index);
                 }
             }

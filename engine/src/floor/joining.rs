@@ -168,7 +168,7 @@ impl Floor {
         let name = self.rows.name(symbol);
         let (_, options) = connection
             .selections
-            .governing(&name, &connection.rights.symbols)?;
+            .governing(&name, connection.rights.symbols())?;
         (options.request == join.request).then_some(options)
     }
 

@@ -81,7 +81,7 @@ impl Floor {
         }
         if let Some((_, options)) = connection
             .selections
-            .governing(name, &connection.rights.symbols)
+            .governing(name, connection.rights.symbols())
         {
             self.become_member(index, id, options);
         }

@@ -95,7 +95,7 @@ impl Floor {
         };
         let governing = connection
             .selections
-            .governing(&name, &connection.rights.symbols);
+            .governing(&name, connection.rights.symbols());
         self.end_membership(index, symbol);
         if let Some((_, options)) = governing {
             self.start_live(index, symbol, options);

@@ -207,11 +207,20 @@ impl Floor {
 
     /// The connection at `index`, unless another one has taken its place since.
     fn connection(&mut self, index: u32, generation: u32) -> Option<&mut Connection> {
-        self.connections
-            .get_mut(index as usize)
-            .map(Box::as_mut)
-            .filter(|connection| connection.generation == generation)
+        connection_at(&mut self.connections, index, generation)
     }
+}
+
+/// [`Floor::connection`] where other parts of the floor are in use.
+fn connection_at(
+    connections: &mut Slab<Box<Connection>>,
+    index: u32,
+    generation: u32,
+) -> Option<&mut Connection> {
+    connections
+        .get_mut(index as usize)
+        .map(Box::as_mut)
+        .filter(|connection| connection.generation == generation)
 }
 
 /// Puts a connection on the list of those with something to send.

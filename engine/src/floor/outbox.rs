@@ -53,9 +53,12 @@ struct Lagging {
 /// The queue of one connection.
 #[derive(Default)]
 pub struct Outbox {
-    /// Frames that may overtake ticks: `ack`, `error`, `pong`, control frames.
-    pub control: Vec<u8>,
     queue: Queue,
+    #[expect(
+        clippy::box_collection,
+        reason = "most connections have none most of the time, and 16 bytes each add up"
+    )]
+    control: Option<Box<Vec<u8>>>,
     lag: Option<Box<FxHashMap<(SymbolId, Channel), Lagging>>>,
 }
 
@@ -123,6 +126,24 @@ impl Outbox {
         self.queue.push_frame(piece.into());
     }
 
+    /// Frames that may overtake ticks: `ack`, `error`, `pong`, control frames.
+    pub fn control(&self) -> &[u8] {
+        self.control.as_ref().map_or(&[], |control| control)
+    }
+
+    /// Where to add one.
+    pub fn control_mut(&mut self) -> &mut Vec<u8> {
+        self.control.get_or_insert_default()
+    }
+
+    /// Moves them to the end of `out`.
+    pub fn take_control(&mut self, out: &mut Vec<u8>) {
+        // Rare beside ticks, and not worth keeping room for.
+        if let Some(control) = self.control.take() {
+            out.extend_from_slice(&control);
+        }
+    }
+
     /// Bytes of own frames in the queue.
     pub fn frame_bytes(&self) -> usize {
         self.queue.frame_bytes()
@@ -131,7 +152,7 @@ impl Outbox {
     /// Bytes of everything but ticks: own frames, and control messages, which a client that
     /// pings without reading could pile up.
     pub fn own_bytes(&self) -> usize {
-        self.frame_bytes() + self.control.len()
+        self.frame_bytes() + self.control().len()
     }
 
     /// Ticks in the queue, those of a lagging client counted once per symbol and channel.
@@ -146,12 +167,12 @@ impl Outbox {
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.is_control_only()
+        self.control().is_empty() && self.is_control_only()
     }
 
     /// Whether nothing is queued but a ping, which browsers do not see.
     pub fn is_ping_only(&self) -> bool {
-        self.is_control_only() && self.control == PING
+        self.is_control_only() && self.control() == PING
     }
 
     /// Whether only messages that may not wait are queued.
@@ -226,9 +247,7 @@ impl Outbox {
     pub fn assemble(&mut self, out: &mut Vec<u8>, assembly: &mut Assembly<'_>) -> Assembled {
         let mut assembled = Assembled::default();
         let mut lost = Lost::default();
-        out.extend_from_slice(&self.control);
-        // Rare beside ticks, and not worth keeping room for.
-        self.control = Vec::new();
+        self.take_control(out);
         self.catch_up(assembly);
         while out.len() < assembly.bytes_max {
             let Some(entry) = self.queue.pop() else {
@@ -264,7 +283,7 @@ impl Outbox {
         spare: impl FnOnce() -> Rc<Vec<u8>>,
         assembly: &mut Assembly<'_>,
     ) -> Option<(Rc<Vec<u8>>, Assembled)> {
-        if !self.control.is_empty() || self.lag.is_some() || self.queue.has_frames() {
+        if self.control.is_some() || self.lag.is_some() || self.queue.has_frames() {
             return None;
         }
         let ticks = self.queue.ticks();

@@ -41,11 +41,13 @@ pub enum Entry {
 
 impl Queue {
     /// Whether nothing waits.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ticks.is_empty() && self.frames.is_none()
     }
 
     /// The ticks that wait, in order.
+    #[inline]
     pub fn ticks(&self) -> &[Queued] {
         &self.ticks[self.taken as usize..]
     }

@@ -46,7 +46,7 @@ impl Floor {
                     self.close(index, reason);
                 }
             }
-            Ok(request) => match connection.take_operation(now) {
+            Ok(request) => match connection.take_operation(now, &self.config) {
                 Pace::Granted => self.carry_out(index, request),
                 Pace::Refused => self.refuse_with(
                     index,
@@ -97,7 +97,7 @@ impl Floor {
             // Nothing may follow the close frame.
             return;
         }
-        encode::write_json(&mut connection.outbox.control, reply);
+        encode::write_json(connection.outbox.control_mut(), reply);
         mark_dirty(&mut self.dirty, connection, index);
     }
 
@@ -238,7 +238,7 @@ impl Floor {
     ) -> (Accepted, Vec<Selector>) {
         self.take_newborn();
         let connection = &self.connections[index as usize];
-        let symbols_max = connection.rights.symbols_max as usize;
+        let symbols_max = connection.rights.symbols_max(&self.config) as usize;
         let mut held = connection.selections.len();
         let mut accepted = Accepted {
             rejected: selection.rejected,
@@ -250,7 +250,7 @@ impl Floor {
             if !named.insert(selector) {
                 continue;
             }
-            let allowed = connection.rights.symbols.intersect(&selector);
+            let allowed = connection.rights.symbols().intersect(&selector);
             let is_new = counts && !connection.selections.contains(&selector);
             let refused = if allowed == Allowed::Nothing {
                 Some(ErrorCode::NotEntitled)
@@ -347,7 +347,7 @@ impl Floor {
             self.each_match(selector, |id, name| {
                 let governing = connection
                     .selections
-                    .governing(name, &connection.rights.symbols);
+                    .governing(name, connection.rights.symbols());
                 if governing
                     .is_some_and(|(own, options)| own == *selector && options.request == request)
                 {
@@ -369,7 +369,7 @@ impl Floor {
         let mut planned = FxHashSet::default();
         for selector in taken {
             self.each_match(selector, |id, name| {
-                if planned.insert(id) && connection.rights.symbols.allows(name) {
+                if planned.insert(id) && connection.rights.symbols().allows(name) {
                     plan.push((id, *selector));
                 }
             });
@@ -429,7 +429,7 @@ impl Floor {
             let name = self.rows.name(symbol);
             let governing = connection
                 .selections
-                .governing(&name, &connection.rights.symbols);
+                .governing(&name, connection.rights.symbols());
             // What a longer pattern or the symbol itself governs never was the gone one's.
             let was_its = gone.matches(&name)
                 && governing.is_none_or(|(next, _)| next.covers(gone) && next != *gone);
@@ -537,7 +537,7 @@ impl Floor {
         };
         connection.liveness.token(now, grant.exp, &config);
         let token_exp = grant.exp;
-        connection.rights = Rights::new(grant, &config);
+        connection.rights = Rights::new(grant);
         let (lost, narrowed) = self.apply_entitlement(index);
         self.reply(
             index,
@@ -556,7 +556,7 @@ impl Floor {
             .arm(&mut connection.armed, due, index, generation);
         if !lost.is_empty()
             && connection.selections.len() == 0
-            && connection.rights.symbols.is_empty()
+            && connection.rights.symbols().is_empty()
         {
             self.close(index, CloseReason::NotEntitled);
         }
@@ -574,7 +574,7 @@ impl Floor {
             match (
                 self.connections[index as usize]
                     .rights
-                    .symbols
+                    .symbols()
                     .intersect(&selector),
                 selector,
             ) {
@@ -589,7 +589,7 @@ impl Floor {
             }
         }
         for symbol in self.symbols_of(index) {
-            let allowed = &self.connections[index as usize].rights.symbols;
+            let allowed = self.connections[index as usize].rights.symbols();
             if !allowed.allows(&self.rows.name(symbol)) {
                 self.revoke_membership(index, symbol);
             }
@@ -622,7 +622,7 @@ impl Floor {
             }
             if let Some((_, options)) = connection
                 .selections
-                .governing(name, &connection.rights.symbols)
+                .governing(name, connection.rights.symbols())
             {
                 fresh.push((id, options));
             }

@@ -65,7 +65,11 @@ impl From<Kept> for Options {
 pub struct Selections {
     options: FewMap<Selector, Kept>,
     /// The patterns among them, longest first.
-    patterns: Box<[Pattern]>,
+    #[expect(
+        clippy::box_collection,
+        reason = "most connections have none, and 16 bytes each add up"
+    )]
+    patterns: Option<Box<Vec<Pattern>>>,
 }
 
 impl Selections {
@@ -76,7 +80,7 @@ impl Selections {
 
     /// Whether any of them is a pattern.
     pub fn has_patterns(&self) -> bool {
-        !self.patterns.is_empty()
+        self.patterns.is_some()
     }
 
     /// Whether `selector` itself is subscribed.
@@ -89,19 +93,19 @@ impl Selections {
         let known = self.options.insert(selector, options.into()).is_some();
         if let (Selector::Pattern(pattern), false) = (selector, known) {
             let longer = |other: &Pattern| other.prefix().len() > pattern.prefix().len();
-            let at = self.patterns.partition_point(longer);
-            let mut patterns = std::mem::take(&mut self.patterns).into_vec();
+            let patterns = self.patterns.get_or_insert_default();
+            let at = patterns.partition_point(longer);
             patterns.insert(at, pattern);
-            self.patterns = patterns.into();
         }
     }
 
     /// Ends a subscription; false where there was none.
     pub fn remove(&mut self, selector: &Selector) -> bool {
-        if let Selector::Pattern(pattern) = selector {
-            let mut patterns = std::mem::take(&mut self.patterns).into_vec();
+        if let (Selector::Pattern(pattern), Some(patterns)) = (selector, &mut self.patterns) {
             patterns.retain(|own| own != pattern);
-            self.patterns = patterns.into();
+            if patterns.is_empty() {
+                self.patterns = None;
+            }
         }
         self.options.remove(selector).is_some()
     }
@@ -121,6 +125,7 @@ impl Selections {
             *self
                 .patterns
                 .iter()
+                .flat_map(|patterns| patterns.iter())
                 .find(|pattern| pattern.matches(symbol))?,
         );
         let options = (*self.options.get(&pattern)?).into();

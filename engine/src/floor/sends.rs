@@ -8,23 +8,52 @@ use std::{io, os::fd::BorrowedFd, rc::Rc};
 
 use rustix::net::SendFlags;
 
-use crate::{sys::ring::SendRing, threads::Driver};
+use crate::{clock::Millis, sys::ring::SendRing, threads::Driver};
 
 /// A buffer on its way, with frames back to back; connections that get the same share it.
 pub type Buffer = Rc<Vec<u8>>;
+
+/// Something to send.
+pub struct Send {
+    /// The bytes, and how many of them the socket has taken already.
+    buffer: Buffer,
+    from: usize,
+    /// Since when the socket has taken nothing of them, if it was tried before.
+    stalled_since: Option<Millis>,
+    /// Whether there is nothing to see to once it is taken whole.
+    is_settled: bool,
+}
+
+impl Send {
+    /// A send of `buffer`; see [`Connection::is_settled`](super::connection::Connection::is_settled).
+    pub fn new(buffer: Buffer, is_settled: bool) -> Self {
+        Self {
+            buffer,
+            from: 0,
+            stalled_since: None,
+            is_settled,
+        }
+    }
+}
 
 /// What a socket has not taken yet.
 pub struct Unsent {
     buffer: Buffer,
     from: usize,
+    /// Since when the socket has taken nothing.
+    pub stalled_since: Millis,
     /// Whether the socket said that it takes more.
     pub writable: bool,
 }
 
-impl Unsent {
-    /// The buffer, and how much of it was taken, bytes.
-    pub fn into_parts(self) -> (Buffer, usize) {
-        (self.buffer, self.from)
+impl From<Unsent> for Send {
+    fn from(unsent: Unsent) -> Self {
+        Self {
+            buffer: unsent.buffer,
+            from: unsent.from,
+            stalled_since: Some(unsent.stalled_since),
+            is_settled: false,
+        }
     }
 }
 
@@ -32,54 +61,50 @@ impl Unsent {
 pub struct Tried {
     /// The connection's index.
     pub connection: u32,
-    /// What was to be sent, from where on.
-    buffer: Buffer,
-    from: usize,
+    send: Send,
     /// What the socket took of it, bytes.
     taken: io::Result<usize>,
 }
 
 /// What became of a send.
 pub enum Sent {
-    /// All of it was taken; the buffer comes back.
-    All(Buffer),
-    /// The socket is full; `progress` says whether it took anything.
-    Part {
-        /// What is left.
-        unsent: Unsent,
-        /// Whether the socket took anything.
-        progress: bool,
+    /// All of it was taken.
+    All {
+        /// To be used again.
+        buffer: Buffer,
+        /// Whether there is nothing to see to.
+        is_settled: bool,
     },
+    /// The socket is full; this is left.
+    Part(Unsent),
     /// The connection is dead.
     Failed,
 }
 
 impl Tried {
-    /// What became of it.
-    pub fn outcome(self) -> Sent {
-        let Self {
+    /// What became of it, as seen at `now`.
+    pub fn outcome(self, now: Millis) -> Sent {
+        let Send {
             buffer,
             from,
-            taken,
-            ..
-        } = self;
-        let taken = match taken {
+            stalled_since,
+            is_settled,
+        } = self.send;
+        let taken = match self.taken {
             Ok(taken) => taken,
             Err(error) if is_full(&error) => 0,
             Err(_) => return Sent::Failed,
         };
         if from + taken == buffer.len() {
-            return Sent::All(buffer);
+            return Sent::All { buffer, is_settled };
         }
-        let unsent = Unsent {
+        let stalled_since = stalled_since.filter(|_| taken == 0);
+        Sent::Part(Unsent {
             buffer,
             from: from + taken,
+            stalled_since: stalled_since.unwrap_or(now),
             writable: false,
-        };
-        Sent::Part {
-            unsent,
-            progress: taken > 0,
-        }
+        })
     }
 }
 
@@ -140,23 +165,22 @@ impl Sends {
         self.batch.len() == self.batch_max
     }
 
-    /// Adds a send of `buffer` from `from` on, at most one per connection and batch.
-    pub fn push(&mut self, connection: u32, socket: BorrowedFd<'_>, buffer: Buffer, from: usize) {
+    /// Adds a send, at most one per connection and batch.
+    pub fn push(&mut self, connection: u32, socket: BorrowedFd<'_>, send: Send) {
         let taken = match &mut self.way {
             Way::Ring(ring) => {
-                ring.push(socket, Rc::clone(&buffer), from);
+                ring.push(socket, Rc::clone(&send.buffer), send.from);
                 Ok(0)
             }
             Way::Calls => {
                 let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-                rustix::net::send(socket, &buffer[from..], flags).map_err(Into::into)
+                rustix::net::send(socket, &send.buffer[send.from..], flags).map_err(Into::into)
             }
-            Way::Nowhere => Ok(buffer.len() - from),
+            Way::Nowhere => Ok(send.buffer.len() - send.from),
         };
         self.batch.push(Tried {
             connection,
-            buffer,
-            from,
+            send,
             taken,
         });
     }
@@ -182,27 +206,61 @@ impl Sends {
 
 /// Buffers between two sends, so that sending does not allocate.
 #[derive(Default)]
-pub struct Pool(Vec<Buffer>);
+pub struct Pool {
+    buffers: Vec<Buffer>,
+    /// What all of them have room for, bytes.
+    bytes: usize,
+}
 
 impl Pool {
     /// Buffers kept: those of a batch, by default.
-    const BUFFERS_KEPT: usize = 256;
-    /// Largest buffer kept.
-    const BYTES_KEPT: usize = 32 * 1024;
+    const BUFFERS_KEPT: usize = 1_024;
+    /// Room that all of them may have, bytes.
+    const BYTES_KEPT: usize = 4 << 20;
 
     /// An empty buffer.
     pub fn take(&mut self) -> Buffer {
-        self.0.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
     }
 
     /// Takes a buffer back once nobody else has it.
     pub fn give_back(&mut self, mut buffer: Buffer) {
-        if self.0.len() == Self::BUFFERS_KEPT || buffer.capacity() > Self::BYTES_KEPT {
+        let bytes = self.bytes + buffer.capacity();
+        if self.buffers.len() == Self::BUFFERS_KEPT || bytes > Self::BYTES_KEPT {
             return;
         }
-        if let Some(bytes) = Rc::get_mut(&mut buffer) {
-            bytes.clear();
-            self.0.push(buffer);
+        if let Some(own) = Rc::get_mut(&mut buffer) {
+            own.clear();
+            self.bytes = bytes;
+            self.buffers.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_keeps_what_a_batch_needs_and_no_more() {
+        let mut pool = Pool::default();
+        for _ in 0..2 * Pool::BUFFERS_KEPT {
+            pool.give_back(Rc::new(Vec::with_capacity(64)));
+        }
+        assert_eq!(pool.buffers.len(), Pool::BUFFERS_KEPT);
+        let kept = pool.take();
+        assert!(kept.is_empty() && kept.capacity() >= 64);
+        let other = Rc::clone(&kept);
+        pool.give_back(kept);
+        assert_eq!(pool.buffers.len(), Pool::BUFFERS_KEPT - 1, "it is in use");
+        pool.give_back(other);
+        while !pool.buffers.is_empty() {
+            pool.take();
+        }
+        assert_eq!(pool.bytes, 0);
+        pool.give_back(Rc::new(Vec::with_capacity(Pool::BYTES_KEPT + 1)));
+        assert!(pool.buffers.is_empty());
     }
 }

@@ -11,12 +11,15 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Liveness {
     last_sent: Millis,
-    last_heard: Millis,
-    pinged: Option<Millis>,
+    /// When the peer was heard last, or pinged since.
+    heard_or_pinged: Millis,
     /// When nothing subscribed closes the connection; `None` once something was.
     subscribe_by: Option<Millis>,
-    expiring_at: Option<Millis>,
     expired_at: Millis,
+    /// Whether a pong is waited for.
+    pinged: bool,
+    /// Whether the peer knows that its token expires.
+    warned: bool,
 }
 
 /// Something that is due now.
@@ -37,11 +40,11 @@ impl Liveness {
     pub fn new(now: Millis, token_exp_s: u64, must_subscribe: bool, config: &Config) -> Self {
         let mut liveness = Self {
             last_sent: now,
-            last_heard: now,
-            pinged: None,
+            heard_or_pinged: now,
             subscribe_by: must_subscribe.then(|| now.after(config.first_subscribe_s * 1_000)),
-            expiring_at: None,
             expired_at: now,
+            pinged: false,
+            warned: false,
         };
         liveness.token(now, token_exp_s, config);
         liveness
@@ -52,7 +55,7 @@ impl Liveness {
         let left_ms = exp_s
             .saturating_mul(1_000)
             .saturating_sub(wall_ns() / 1_000_000);
-        self.expiring_at = Some(now.after(left_ms.saturating_sub(config.token_expiring_s * 1_000)));
+        self.warned = false;
         self.expired_at = now.after(left_ms.saturating_add(config.token_grace_s * 1_000));
     }
 
@@ -63,8 +66,8 @@ impl Liveness {
 
     /// Something was received.
     pub fn heard(&mut self, now: Millis) {
-        self.last_heard = now;
-        self.pinged = None;
+        self.heard_or_pinged = now;
+        self.pinged = false;
     }
 
     /// The connection subscribed to something.
@@ -74,20 +77,32 @@ impl Liveness {
 
     /// The earliest moment at which [`Liveness::due`] may have something to say.
     pub fn deadline(&self, config: &Config) -> Millis {
-        let ping_or_pong = match self.pinged {
-            Some(at) => at.after(config.pong_wait_s * 1_000),
-            None => self.last_heard.after(config.ping_idle_s * 1_000),
-        };
-        [self.subscribe_by, self.expiring_at]
+        [self.subscribe_by, self.expiring_at(config)]
             .into_iter()
             .flatten()
             .chain([
                 self.last_sent.after(config.heartbeat_ms),
-                ping_or_pong,
+                self.ping_or_pong_by(config),
                 self.expired_at,
             ])
             .min()
             .unwrap_or(self.expired_at)
+    }
+
+    /// When `token_expiring` is due; `None` once it was sent.
+    fn expiring_at(&self, config: &Config) -> Option<Millis> {
+        let before_end_s = config.token_expiring_s + config.token_grace_s;
+        (!self.warned).then(|| self.expired_at.before(before_end_s * 1_000))
+    }
+
+    /// When the peer is pinged, or the pong is overdue.
+    fn ping_or_pong_by(&self, config: &Config) -> Millis {
+        let wait_s = if self.pinged {
+            config.pong_wait_s
+        } else {
+            config.ping_idle_s
+        };
+        self.heard_or_pinged.after(wait_s * 1_000)
     }
 
     /// The next thing due at `now`, marked as done; call it until `None`.
@@ -98,18 +113,16 @@ impl Liveness {
         if self.subscribe_by.is_some_and(|by| now >= by) {
             return Some(Due::Close(CloseReason::NothingSubscribed));
         }
-        match self.pinged {
-            Some(at) if now >= at.after(config.pong_wait_s * 1_000) => {
+        if now >= self.ping_or_pong_by(config) {
+            if self.pinged {
                 return Some(Due::Close(CloseReason::NoPong));
             }
-            None if now >= self.last_heard.after(config.ping_idle_s * 1_000) => {
-                self.pinged = Some(now);
-                return Some(Due::Ping);
-            }
-            _ => {}
+            self.heard_or_pinged = now;
+            self.pinged = true;
+            return Some(Due::Ping);
         }
-        if self.expiring_at.is_some_and(|at| now >= at) {
-            self.expiring_at = None;
+        if self.expiring_at(config).is_some_and(|at| now >= at) {
+            self.warned = true;
             return Some(Due::TokenExpiring);
         }
         if now >= self.last_sent.after(config.heartbeat_ms) {
