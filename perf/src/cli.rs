@@ -15,7 +15,7 @@ use crate::{
     process::Tree,
     report::Report,
     run::Run,
-    scenario::{Arena, Scenario, Settings},
+    scenario::{Arena, RoundCount, Scenario, Settings},
     session::Target,
     summary,
     token::Signer,
@@ -298,7 +298,11 @@ impl CompareCommand {
             plays: plays
                 .map(|(scenario, rounds)| {
                     let settings = self.figures.over(scenario.settings(self.quick));
-                    (scenario, settings, self.rounds.unwrap_or(rounds))
+                    (
+                        scenario,
+                        settings,
+                        self.rounds.map_or(rounds, RoundCount::each),
+                    )
                 })
                 .collect(),
             contenders: self.contenders()?,

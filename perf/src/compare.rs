@@ -16,8 +16,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{
     contender::{Contender, Stage},
     host,
+    report::targets::Targets,
     run::Run,
-    scenario::{Arena, Scenario, Settings},
+    scenario::{Arena, RoundCount, Scenario, Settings},
     summary,
     token::Signer,
 };
@@ -25,8 +26,8 @@ use crate::{
 /// What to compare, and where.
 #[derive(Debug)]
 pub struct Compare {
-    /// The scenarios, each with its figures and number of rounds.
-    pub plays: Vec<(Scenario, Settings, u32)>,
+    /// The scenarios, each with its figures and rounds.
+    pub plays: Vec<(Scenario, Settings, RoundCount)>,
     /// The servers.
     pub contenders: Vec<Contender>,
     /// Whether ramps are run against the few servers that targets name.
@@ -102,10 +103,19 @@ impl Compare {
     /// All runs in their order.
     fn turns(&self) -> Vec<Turn<'_>> {
         let mut turns = Vec::new();
+        let targets = Targets::built_in();
         for (scenario, settings, rounds) in &self.plays {
-            for round in 1..=*rounds {
+            for round in 1..=rounds.targets.max(rounds.others) {
                 let mut contenders: Vec<&Contender> = self.contenders.iter().collect();
-                contenders.retain(|contender| self.plays(contender, *scenario));
+                contenders.retain(|contender| {
+                    let in_target = targets.mention(&scenario.name(), &contender.name);
+                    let own = if in_target {
+                        rounds.targets
+                    } else {
+                        rounds.others
+                    };
+                    round <= own && self.plays(contender, *scenario)
+                });
                 let places = contenders.len().max(1);
                 contenders.rotate_left((round as usize - 1) % places);
                 // Once is enough: they do not vary as times do.
@@ -229,7 +239,7 @@ mod tests {
     fn each_server_has_each_place_in_turn() {
         let hot = Scenario::Hot;
         let compare = Compare {
-            plays: vec![(hot, hot.settings(true), 5)],
+            plays: vec![(hot, hot.settings(true), RoundCount::each(5))],
             contenders: contender::tickwire(Path::new("tickwire"), &[]),
             quick: false,
             server_core: 0,
@@ -254,5 +264,30 @@ mod tests {
             seen.insert((turn.contender.name.clone(), place % servers));
         }
         assert_eq!(seen.len(), servers * turns.len().min(5));
+    }
+
+    #[test]
+    fn servers_that_no_target_names_play_fewer_rounds() {
+        let burst = Scenario::Burst;
+        let rounds = RoundCount {
+            targets: 5,
+            others: 2,
+        };
+        let compare = Compare {
+            plays: vec![(burst, burst.settings(false), rounds)],
+            contenders: contender::tickwire(Path::new("tickwire"), &[]),
+            quick: false,
+            server_core: 0,
+            generator_core: 1,
+            out: PathBuf::new(),
+            install: false,
+        };
+        let turns = compare.turns();
+        let rounds_of = |name: &str| {
+            let own = turns.iter().filter(|turn| turn.contender.name == name);
+            own.map(|turn| turn.round).collect::<Vec<_>>()
+        };
+        assert_eq!(rounds_of("tickwire"), [1, 2, 3, 4, 5]);
+        assert_eq!(rounds_of("tickwire-default"), [1, 2]);
     }
 }

@@ -20,7 +20,7 @@ mod ramps;
 mod results;
 mod scenarios;
 mod servers;
-mod targets;
+pub mod targets;
 #[cfg(test)]
 mod tests;
 

@@ -92,6 +92,18 @@ impl Targets {
         toml::from_str(include_str!("targets.toml")).expect("a test reads targets.toml too")
     }
 
+    /// Whether one of them is about `server` in `scenario`.
+    pub fn mention(&self, scenario: &str, server: &str) -> bool {
+        self.target.iter().any(|target| {
+            let of = target.of.as_ref();
+            of.is_some_and(|of| {
+                let against = target.against.as_ref();
+                let against = against.and_then(|against| against.server.as_deref());
+                of.scenario == scenario && (of.server == server || against == Some(server))
+            })
+        })
+    }
+
     /// How they ended.
     pub fn tally(&self, results: &Results) -> Tally {
         let mut tally = Tally::default();

@@ -76,6 +76,25 @@ pub struct Settings {
     pub syscalls: bool,
 }
 
+/// How often a scenario is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundCount {
+    /// By servers that a target of it names: their ratios are to be medians.
+    pub targets: u32,
+    /// By all others, which shows where they stand.
+    pub others: u32,
+}
+
+impl RoundCount {
+    /// `rounds` by every server.
+    pub fn each(rounds: u32) -> Self {
+        Self {
+            targets: rounds,
+            others: rounds,
+        }
+    }
+}
+
 /// A server to play against.
 pub enum Arena<'a> {
     /// One that runs already.
@@ -111,19 +130,25 @@ pub enum PlayError {
 }
 
 impl Scenario {
-    /// All of them, each with its number of rounds.
-    pub fn all(quick: bool) -> Vec<(Self, u32)> {
-        let (paired, single) = if quick { (1, 1) } else { (5, 3) };
+    /// All of them, each with its rounds.
+    pub fn all(quick: bool) -> Vec<(Self, RoundCount)> {
+        let rounds = |targets, others| {
+            if quick {
+                RoundCount::each(1)
+            } else {
+                RoundCount { targets, others }
+            }
+        };
         let all = [
-            (Self::Hot, paired),
-            (Self::Watchlist, paired),
-            (Self::RampHot, paired),
-            (Self::RampWatchlist, paired),
-            (Self::Burst, single),
-            (Self::Latency, 1),
-            (Self::Idle, 1),
-            (Self::Firehose, 1),
-            (Self::Scale, 1),
+            (Self::Hot, rounds(5, 2)),
+            (Self::Watchlist, rounds(5, 2)),
+            (Self::RampHot, rounds(5, 1)),
+            (Self::RampWatchlist, rounds(5, 1)),
+            (Self::Burst, rounds(5, 1)),
+            (Self::Latency, rounds(5, 1)),
+            (Self::Idle, rounds(5, 1)),
+            (Self::Firehose, rounds(1, 1)),
+            (Self::Scale, rounds(1, 1)),
         ];
         // What a first look goes without.
         let skipped = |scenario| {
@@ -152,8 +177,8 @@ impl Scenario {
         let common = Settings {
             subscribers: 1_000,
             rate: 100,
-            warmup_s: if quick { 1.0 } else { 2.0 },
-            duration_s: if quick { 5.0 } else { 10.0 },
+            warmup_s: 1.0,
+            duration_s: 5.0,
             symbols: 1,
             per_subscriber: 1,
             seed: 1,
@@ -163,7 +188,7 @@ impl Scenario {
                 sources: 0,
             },
             process_max: 19_000,
-            ramp_s: if quick { 20.0 } else { 45.0 },
+            ramp_s: if quick { 20.0 } else { 24.0 },
             syscalls: false,
         };
         let watchlist = Settings {
@@ -184,13 +209,11 @@ impl Scenario {
             },
             Self::Burst => Settings {
                 rate: 200,
-                duration_s: 5.0,
                 ..watchlist
             },
             Self::Idle => Settings {
                 subscribers: 19_000,
                 symbols: 1_000,
-                duration_s: 5.0,
                 pace: Pace {
                     connects_per_s: 4_000,
                     ..common.pace
@@ -199,8 +222,7 @@ impl Scenario {
             },
             Self::Latency => Settings {
                 subscribers: 10_000,
-                warmup_s: 1.0,
-                duration_s: 5.0,
+                duration_s: 3.0,
                 pace: Pace {
                     connects_per_s: 4_000,
                     ..common.pace
@@ -209,8 +231,6 @@ impl Scenario {
             },
             Self::Scale => Settings {
                 rate: 2_500,
-                warmup_s: 1.0,
-                duration_s: 5.0,
                 ..watchlist
             },
             Self::RampWatchlist => Settings {

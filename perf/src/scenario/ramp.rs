@@ -22,8 +22,8 @@ const LIMITED: &str = "generator_limited";
 const SERVER_BUSY: f64 = 0.9;
 const COARSE: f64 = 1.5;
 const FINE: f64 = 1.1;
-/// Two coarse steps at once while a server is far from busy.
-const CALM_BUSY: f64 = 0.5;
+/// Two coarse steps at once while a server keeps up easily. That its core is busy says little: who
+/// gathers ticks is busy long before its limit.
 const CALM_P99_US: u64 = 20_000;
 /// Failures in a row that end the fine steps: one may be the machine's.
 const FAILURES_MAX: u32 = 2;
@@ -100,7 +100,7 @@ fn coarse<E>(
     let mut held = None;
     while in_time() && rate >= 1.0 {
         let point = step(rate)?;
-        let (sustained, calm) = (point.sustained, is_calm(&point));
+        let (sustained, calm) = (point.sustained, point.latency.p99_us < CALM_P99_US);
         points.push(point);
         match (sustained, held) {
             (false, Some(_)) => break,
@@ -114,11 +114,6 @@ fn coarse<E>(
         }
     }
     Ok(held)
-}
-
-fn is_calm(point: &Point) -> bool {
-    let busy = point.cpu.map_or(0.0, |cpu| cpu.busy);
-    busy < CALM_BUSY && point.latency.p99_us < CALM_P99_US
 }
 
 /// Small steps up; a failed one is tried once more. `None` from `step`: it can go no further.
