@@ -221,7 +221,7 @@ impl Default for Config {
             replays_per_connection: 4,
             replays_queued_max: 64,
             handovers_per_turn: 32,
-            ticks_per_turn: 1_024,
+            ticks_per_turn: 8_192,
             sends_per_turn: 1_024,
             publish_message_bytes: 1024 * 1024,
             arbitration_ms: 20,

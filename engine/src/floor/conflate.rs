@@ -44,7 +44,7 @@ impl Conflated {
             self.sent_at = Some(now);
             return Some(tick);
         }
-        let held = &mut self.held[tick.channel.index()];
+        let held = &mut self.held[tick.stream.channel().index()];
         let skipped = held.map_or(0, |replaced| replaced.tick.skipped.saturating_add(1));
         *held = Some(Held {
             tick: Queued { skipped, ..tick },
@@ -91,13 +91,12 @@ impl Conflated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tape::SymbolId;
+    use crate::{floor::stream::Stream, tape::SymbolId};
 
     fn tick(seq: u64) -> Queued {
         Queued {
             position: Position(seq),
-            symbol: SymbolId(0),
-            channel: Channel::Trade,
+            stream: Stream::new(SymbolId(0), Channel::Trade),
             epoch: 1,
             seq,
             skipped: 0,

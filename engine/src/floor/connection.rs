@@ -33,6 +33,14 @@ use crate::{
 pub struct Connection {
     /// What is to go out.
     pub outbox: Outbox,
+    /// Tells it from earlier ones at the same index.
+    pub generation: u32,
+    /// How ticks are encoded for it.
+    pub format: Subprotocol,
+    /// Whether it stands in the floor's list of those with something to send.
+    pub dirty: bool,
+    /// Whether it has been silent, so that it gives its queues' memory back with the next send.
+    pub resting: bool,
     /// What the socket has yet to take of the last send, before anything else goes out.
     pub unsent: Option<Box<Unsent>>,
     /// Set once it is being closed.
@@ -45,16 +53,8 @@ pub struct Connection {
     pub cursor: Option<(Position, Millis)>,
     /// The socket.
     pub socket: TcpStream,
-    /// Tells it from earlier ones at the same index.
-    pub generation: u32,
     /// Its latency budget.
     pub max_delay_ms: u32,
-    /// How ticks are encoded for it.
-    pub format: Subprotocol,
-    /// Whether it stands in the floor's list of those with something to send.
-    pub dirty: bool,
-    /// Whether it has been silent, so that it gives its queues' memory back with the next send.
-    pub resting: bool,
     /// Heartbeats, pings, expiry.
     pub liveness: Liveness,
     /// What it follows in `conflate` mode.

@@ -17,14 +17,14 @@ use crate::tape::{Event, Position, ReadError, Record, Tape};
 const FRAME_BYTES_MAX: usize = 336;
 /// Recent ticks kept encoded, as many as a floor may be behind and still gather them; beyond, a tick
 /// is encoded again, which costs some 300 ns.
-const CACHED_TICKS: usize = 8_192;
+const CACHED_TICKS: usize = 32_768;
 /// Bytes of their frames: 128 each, and a tick in JSON has some 110.
-const CACHED_BYTES: usize = 1 << 20;
+const CACHED_BYTES: usize = 4 << 20;
 
 /// Encoded frames of recent ticks in one wire format, by tape position.
 ///
 /// Frames lie back to back in a ring of bytes, so that those of a burst are neighbours.
-struct FrameCache {
+pub struct FrameCache {
     index: Box<[CachedFrame]>,
     ring: Box<[u8]>,
     /// Bytes of the ring used up since the start, those skipped at its end included.
@@ -52,7 +52,9 @@ impl FrameCache {
         }
     }
 
-    fn find(&self, position: Position) -> Option<&[u8]> {
+    /// The frame of the tick at `position`.
+    #[inline]
+    pub fn find(&self, position: Position) -> Option<&[u8]> {
         let cached = &self.index[position.0 as usize % CACHED_TICKS];
         let overwritten = self.used - cached.begin > CACHED_BYTES;
         if cached.stamp != position.0 + 1 || overwritten {
@@ -96,6 +98,14 @@ impl Encoder {
             json: FrameCache::new(),
             sbe: FrameCache::new(),
             scratch: Vec::with_capacity(FRAME_BYTES_MAX),
+        }
+    }
+
+    /// The frames of one format that are at hand.
+    pub fn cache(&self, format: Subprotocol) -> &FrameCache {
+        match format {
+            Subprotocol::Json => &self.json,
+            Subprotocol::Sbe => &self.sbe,
         }
     }
 

@@ -17,28 +17,32 @@ use crate::clock::Millis;
 const CURSOR_INTERVAL_MS: u64 = 1_000;
 
 impl Floor {
-    /// Sends to connections that have something for them, who waits longest first, until the
-    /// batch is full.
+    /// Sends to connections that have something for them, who waits longest first, at most
+    /// `sends_per_turn`.
     ///
-    /// Who has to wait for the next batch gets what comes meanwhile in the same send: so a floor
+    /// Who has to wait for the next turn gets what comes meanwhile in the same send: so a floor
     /// sends at once while it keeps up, and gathers more per send the more there is to do.
     ///
     /// # Errors
     ///
     /// Where the kernel refuses the ring.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        // Marked again on the way, a connection is served in the next batch: two sends of one
+        let mut completed = 0;
+        // Marked again on the way, a connection is served in the next turn: two sends of one
         // connection in the same batch could not know whether the first was taken whole.
         for _ in 0..self.dirty.len() {
             let Some((index, generation)) = self.dirty.pop_front() else {
                 break;
             };
             self.flush_connection(index, generation);
-            if self.sends.is_full() {
+            if completed + self.sends.len() >= self.config.sends_per_turn {
                 break;
             }
+            if self.sends.is_full() {
+                completed += self.sends.len();
+                self.complete_sends()?;
+            }
         }
-        self.shared.clear();
         self.complete_sends()
     }
 
@@ -180,6 +184,7 @@ impl Floor {
 
     /// Hands the batch to the kernel, and looks what became of each send.
     fn complete_sends(&mut self) -> io::Result<()> {
+        self.shared.clear();
         let mut tried = std::mem::take(&mut self.tried);
         self.sends.complete(&mut tried)?;
         for sent in tried.drain(..) {

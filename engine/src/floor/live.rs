@@ -10,7 +10,7 @@ use tickwire_proto::{
 
 use super::{
     Floor, connection::Connection, encode, mark_dirty, outbox::Queued, rows::Account,
-    rows::Subscriber,
+    rows::Subscriber, stream::Stream,
 };
 use crate::{
     clock::Millis,
@@ -254,8 +254,7 @@ impl Floor {
     fn fan_out_tick(&mut self, record: &Record, channel: Channel, seq: u64) {
         let tick = Queued {
             position: record.position,
-            symbol: record.symbol,
-            channel,
+            stream: Stream::new(record.symbol, channel),
             epoch: record.epoch,
             seq,
             skipped: 0,

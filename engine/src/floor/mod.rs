@@ -35,6 +35,7 @@ mod rows;
 mod seek;
 mod selections;
 mod sends;
+mod stream;
 mod timers;
 mod turn;
 

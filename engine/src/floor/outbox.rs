@@ -1,7 +1,7 @@
 //! What one connection has yet to be sent.
 //!
 //! Control messages go first. Behind them stands one queue, in order: ticks as references into
-//! the tape, and frames of the connection's own. A backlog of ticks therefore costs 40 bytes
+//! the tape, and frames of the connection's own. A backlog of ticks therefore costs 32 bytes
 //! each and no copy; one above `lag_soft_ticks` is conflated to the latest tick of each symbol and
 //! channel, with a `gap` for what that drops, until the client has caught up.
 
@@ -19,6 +19,7 @@ use super::{
     pieces::{OwnFrame, Piece},
     queue::{Entry, Queue},
     rows::Rows,
+    stream::Stream,
 };
 use crate::tape::{Position, SymbolId, Tape};
 
@@ -30,17 +31,18 @@ pub const PING: [u8; 2] = [0x89, 0];
 pub struct Queued {
     /// Where it stands on the tape.
     pub position: Position,
-    /// Its symbol.
-    pub symbol: SymbolId,
-    /// Its channel.
-    pub channel: Channel,
     /// Its epoch.
     pub epoch: u64,
     /// Its seq.
     pub seq: u64,
+    /// Its symbol and channel.
+    pub stream: Stream,
     /// Ticks that a `conflate` dropped before it.
     pub skipped: u32,
 }
+
+// A backlog has millions of them, and two fit a cache line.
+const _: () = assert!(size_of::<Queued>() == 32);
 
 /// What of one symbol and channel a lagging client will get: the latest tick, and the range
 /// that it replaces.
@@ -59,7 +61,7 @@ pub struct Outbox {
         reason = "most connections have none most of the time, and 16 bytes each add up"
     )]
     control: Option<Box<Vec<u8>>>,
-    lag: Option<Box<FxHashMap<(SymbolId, Channel), Lagging>>>,
+    lag: Option<Box<FxHashMap<Stream, Lagging>>>,
 }
 
 /// What an assembly found, for the counters.
@@ -77,6 +79,8 @@ pub struct Assembled {
 pub struct Shared {
     format: Subprotocol,
     ticks: Vec<Position>,
+    /// Whether more ticks waited behind them, which the largest send did not take.
+    is_cut: bool,
     bytes: Option<Rc<Vec<u8>>>,
 }
 
@@ -194,7 +198,7 @@ impl Outbox {
         };
         let mut latest: Vec<_> = Channel::BOTH
             .into_iter()
-            .filter_map(|channel| lag.remove(&(symbol, channel)))
+            .filter_map(|channel| lag.remove(&Stream::new(symbol, channel)))
             .collect();
         latest.sort_unstable_by_key(|lagging| lagging.latest.position);
         for lagging in &latest {
@@ -216,7 +220,7 @@ impl Outbox {
     /// Drops what is queued of a symbol that the client is no longer entitled to.
     pub fn forget(&mut self, symbol: SymbolId) {
         if let Some(lag) = &mut self.lag {
-            lag.retain(|(id, _), _| *id != symbol);
+            lag.retain(|stream, _| stream.symbol() != symbol);
         }
         self.queue.forget(symbol);
     }
@@ -226,7 +230,7 @@ impl Outbox {
         if let Some(from) = lagging.dropped_from {
             let mut frame = Vec::with_capacity(160);
             write_lost(&mut frame, format, rows, &latest, from, latest.seq - 1);
-            self.push_frame(latest.symbol, frame.into());
+            self.push_frame(latest.stream.symbol(), frame.into());
         }
         self.queue.push_tick(latest);
     }
@@ -249,7 +253,13 @@ impl Outbox {
         let mut lost = Lost::default();
         self.take_control(out);
         self.catch_up(assembly);
-        while out.len() < assembly.bytes_max {
+        loop {
+            if lost.is_empty() {
+                assembled.ticks += self.append_cached(out, assembly);
+            }
+            if out.len() >= assembly.bytes_max {
+                break;
+            }
             let Some(entry) = self.queue.pop() else {
                 break;
             };
@@ -271,8 +281,29 @@ impl Outbox {
             }
         }
         lost.write_at(out.len(), out, assembly);
-        self.shrink();
+        self.shrink((assembled.ticks + assembled.lost) as usize);
         assembled
+    }
+
+    /// Writes the ticks that come first as long as their frames are at hand; returns how many.
+    ///
+    /// Under load that is nearly all there is to do, and so its loop is kept short: the processor
+    /// then fetches the next frames while it copies one.
+    fn append_cached(&mut self, out: &mut Vec<u8>, assembly: &Assembly<'_>) -> u64 {
+        let cache = assembly.encoder.cache(assembly.format);
+        let mut count = 0;
+        for tick in self.queue.run() {
+            if tick.skipped > 0 || out.len() >= assembly.bytes_max {
+                break;
+            }
+            let Some(frame) = cache.find(tick.position) else {
+                break;
+            };
+            out.extend_from_slice(frame);
+            count += 1;
+        }
+        self.queue.take_run(count);
+        count as u64
     }
 
     /// As [`Outbox::assemble`], but hands out the bytes of the connection before where they are
@@ -287,15 +318,15 @@ impl Outbox {
             return None;
         }
         let ticks = self.queue.ticks();
-        let count = ticks.len() as u64;
         if let Some(bytes) = &shared.bytes
             && shared.format == assembly.format
-            && shared.holds(ticks)
+            && shared.begins(ticks)
         {
             let bytes = Rc::clone(bytes);
-            self.queue.clear_ticks();
-            self.shrink();
-            let ticks = count;
+            let count = shared.ticks.len();
+            self.queue.take_run(count);
+            self.shrink(count);
+            let ticks = count as u64;
             return Some((bytes, Assembled { ticks, lost: 0 }));
         }
         shared.bytes = None;
@@ -307,7 +338,9 @@ impl Outbox {
         shared.ticks.extend(ticks.iter().map(|tick| tick.position));
         let mut bytes = spare();
         let assembled = self.assemble(Rc::make_mut(&mut bytes), assembly);
-        if assembled.lost == 0 && self.queue.is_empty() {
+        if assembled.lost == 0 {
+            shared.ticks.truncate(assembled.ticks as usize);
+            shared.is_cut = !self.queue.is_empty();
             shared.bytes = Some(Rc::clone(&bytes));
         }
         Some((bytes, assembled))
@@ -321,11 +354,12 @@ impl Outbox {
         }
     }
 
-    /// A large backlog that is gone need not keep its memory. A small one does, since the next
-    /// burst would only ask for it again.
-    fn shrink(&mut self) {
+    /// A large queue that is empty keeps its memory only while sends of `taken` ticks need it: the
+    /// next burst would ask for it again.
+    fn shrink(&mut self, taken: usize) {
         const TICKS_KEPT: usize = 1_024;
-        if self.queue.is_empty() && self.queue.capacity() > TICKS_KEPT {
+        let room = self.queue.capacity();
+        if room > TICKS_KEPT && room / 4 > taken && self.queue.is_empty() {
             self.queue = Queue::default();
         }
     }
@@ -337,11 +371,14 @@ impl Outbox {
 }
 
 impl Shared {
-    /// Whether these are the ticks of the last send. A position names its tick, whatever else is
-    /// known of it; what `conflate` has marked is nobody else's.
-    fn holds(&self, ticks: &[Queued]) -> bool {
+    /// Whether a send of these ticks is the last send again. A position names its tick, whatever
+    /// else is known of it; what `conflate` has marked is nobody else's.
+    fn begins(&self, ticks: &[Queued]) -> bool {
         let same = |(own, tick): (&Position, &Queued)| *own == tick.position && tick.skipped == 0;
-        self.ticks.len() == ticks.len() && self.ticks.iter().zip(ticks).all(same)
+        let goes_on = ticks.len() > self.ticks.len();
+        ticks.len() >= self.ticks.len()
+            && goes_on == self.is_cut
+            && self.ticks.iter().zip(ticks).all(same)
     }
 
     /// Forgets the last send, so that its buffer can be used again.
@@ -351,8 +388,8 @@ impl Shared {
     }
 }
 
-fn note(lag: &mut FxHashMap<(SymbolId, Channel), Lagging>, tick: Queued) -> u64 {
-    match lag.entry((tick.symbol, tick.channel)) {
+fn note(lag: &mut FxHashMap<Stream, Lagging>, tick: Queued) -> u64 {
+    match lag.entry(tick.stream) {
         std::collections::hash_map::Entry::Vacant(vacant) => {
             vacant.insert(Lagging {
                 dropped_from: None,
@@ -374,21 +411,22 @@ fn note(lag: &mut FxHashMap<(SymbolId, Channel), Lagging>, tick: Queued) -> u64 
 /// Ticks that the tape no longer held when their turn came: one run for each symbol and channel,
 /// since nothing of them lies in between.
 #[derive(Default)]
-struct Lost(FxHashMap<(SymbolId, Channel), (u64, Queued)>);
+struct Lost(FxHashMap<Stream, (u64, Queued)>);
 
 impl Lost {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn add(&mut self, tick: &Queued) {
         let first = tick.seq - u64::from(tick.skipped);
-        let (_, last) = self
-            .0
-            .entry((tick.symbol, tick.channel))
-            .or_insert((first, *tick));
+        let (_, last) = self.0.entry(tick.stream).or_insert((first, *tick));
         *last = *tick;
     }
 
     /// Writes the gaps into `out` at `begin`, before what has been written since.
     fn write_at(&mut self, begin: usize, out: &mut Vec<u8>, assembly: &mut Assembly<'_>) {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return;
         }
         let mut behind = out.split_off(begin);
@@ -407,17 +445,18 @@ fn write_queued(out: &mut Vec<u8>, tick: &Queued, assembly: &mut Assembly<'_>) -
     let format = assembly.format;
     let written = if tick.skipped == 0 {
         let rows = &mut *assembly.rows;
-        let names = |epoch| (rows.name(tick.symbol), rows.wire_id(tick.symbol, epoch));
+        let symbol = tick.stream.symbol();
+        let names = |epoch| (rows.name(symbol), rows.wire_id(symbol, epoch));
         assembly
             .encoder
             .append_tick(out, format, tick.position, assembly.tape, names)
     } else {
-        let symbol = assembly.rows.name(tick.symbol);
+        let symbol = assembly.rows.name(tick.stream.symbol());
         let marks = Marks {
             skipped: tick.skipped,
             ..Marks::default()
         };
-        let wire_id = assembly.rows.wire_id(tick.symbol, tick.epoch);
+        let wire_id = assembly.rows.wire_id(tick.stream.symbol(), tick.epoch);
         assembly
             .tape
             .read(tick.position)
@@ -436,14 +475,17 @@ fn write_lost(
     to: u64,
 ) {
     let gap = Gap {
-        symbol: rows.name(tick.symbol),
-        channel: tick.channel,
+        symbol: rows.name(tick.stream.symbol()),
+        channel: tick.stream.channel(),
         epoch: tick.epoch,
         from: Some(from),
         to: Some(to),
         reason: GapReason::SlowConsumer,
         replay: None,
     };
-    let wire_id = rows.wire_id(tick.symbol, tick.epoch);
+    let wire_id = rows.wire_id(tick.stream.symbol(), tick.epoch);
     encode::write_gap(out, format, &gap, wire_id);
 }
+
+#[cfg(test)]
+mod tests;

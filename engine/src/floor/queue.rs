@@ -99,11 +99,20 @@ impl Queue {
         Some(Entry::Tick(tick))
     }
 
-    /// Drops all ticks. Call it where no frames wait.
-    pub fn clear_ticks(&mut self) {
-        debug_assert!(!self.has_frames(), "a frame would lose its place");
-        self.ticks.clear();
-        self.taken = 0;
+    /// The ticks that come before the next frame, in order.
+    #[inline]
+    pub fn run(&self) -> &[Queued] {
+        let next = self.frames.as_ref().and_then(|frames| frames.front());
+        let end = next.map_or(self.ticks.len(), |placed| placed.before);
+        &self.ticks[self.taken as usize..end]
+    }
+
+    /// Takes the first `count` ticks of [`Queue::run`].
+    #[inline]
+    pub fn take_run(&mut self, count: usize) {
+        debug_assert!(count <= self.run().len(), "a frame would lose its place");
+        self.taken += count as u32;
+        self.tidy();
     }
 
     /// Takes out the ticks behind the last frame.
@@ -122,7 +131,7 @@ impl Queue {
         let mut kept = 0;
         for tick in &self.ticks {
             kept_before.push(kept);
-            kept += usize::from(tick.symbol != symbol);
+            kept += usize::from(tick.stream.symbol() != symbol);
         }
         kept_before.push(kept);
         for placed in self.frames.iter_mut().flat_map(|frames| frames.iter_mut()) {
@@ -132,7 +141,7 @@ impl Queue {
             self.frame_bytes += placed.frame.bytes.len() as u32;
         }
         self.taken = kept_before[self.taken as usize] as u32;
-        self.ticks.retain(|tick| tick.symbol != symbol);
+        self.ticks.retain(|tick| tick.stream.symbol() != symbol);
         self.tidy();
     }
 
@@ -147,11 +156,19 @@ impl Queue {
     }
 
     /// Moves what waits to the begin of the vector, where that costs less than it has saved.
+    #[inline]
     fn tidy(&mut self) {
+        if self.taken as usize == self.ticks.len() && self.frames.is_none() {
+            self.ticks.clear();
+            self.taken = 0;
+        } else {
+            self.move_together();
+        }
+    }
+
+    fn move_together(&mut self) {
         let taken = self.taken as usize;
-        if taken == self.ticks.len() && self.frames.is_none() {
-            self.clear_ticks();
-        } else if taken > TAKEN_MAX && 2 * taken > self.ticks.len() {
+        if taken > TAKEN_MAX && 2 * taken > self.ticks.len() {
             self.ticks.drain(..taken);
             for placed in self.frames.iter_mut().flat_map(|frames| frames.iter_mut()) {
                 placed.before -= taken;
@@ -167,13 +184,12 @@ mod tests {
     use tickwire_proto::tick::Channel;
 
     use super::*;
-    use crate::tape::Position;
+    use crate::{floor::stream::Stream, tape::Position};
 
     fn tick(seq: u64, symbol: u32) -> Queued {
         Queued {
             position: Position(seq),
-            symbol: SymbolId(symbol),
-            channel: Channel::Trade,
+            stream: Stream::new(SymbolId(symbol), Channel::Trade),
             epoch: 1,
             seq,
             skipped: 0,
@@ -204,7 +220,7 @@ mod tests {
                     }
                     1 => {
                         queue.forget(SymbolId(symbol));
-                        model.retain(|entry| !matches!(entry, Model::Tick(tick) if tick.symbol.0 == symbol));
+                        model.retain(|entry| !matches!(entry, Model::Tick(tick) if tick.stream.symbol().0 == symbol));
                     }
                     2 if symbol == 0 => {
                         let tail = model.iter().rev().take_while(|entry| matches!(entry, Model::Tick(_))).count();
@@ -215,7 +231,14 @@ mod tests {
                         }).collect();
                         prop_assert_eq!(queue.take_tail(), tail);
                     }
-                    3..=18 => {
+                    3 => {
+                        let run = model.iter().take_while(|entry| matches!(entry, Model::Tick(_))).count();
+                        prop_assert_eq!(queue.run().len(), run);
+                        let count = run.min(symbol as usize);
+                        queue.take_run(count);
+                        model.drain(..count);
+                    }
+                    4..=18 => {
                         let popped = queue.pop().map(|entry| match entry {
                             Entry::Tick(tick) => Model::Tick(tick),
                             Entry::Frame(frame) => Model::Frame(frame.bytes.len() as u64),
