@@ -7,7 +7,7 @@ mod subscriber;
 mod tally;
 
 use std::{
-    io,
+    hint, io,
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -36,6 +36,12 @@ const EVENTS_MAX: usize = 1_024;
 const CONNECT_STALL: Duration = Duration::from_secs(10);
 /// The longest sleep, so that a caller's own conditions are looked at.
 const TURN: Duration = Duration::from_millis(100);
+/// How long it is looked for more before the thread sleeps. Waking a sleeper on another core costs a
+/// virtual machine microseconds, which the server's send would pay: often for a server that is
+/// just slower than the reader, never for one that is just faster.
+const AWAKE: Duration = Duration::from_micros(100);
+/// Between two looks meanwhile.
+const LOOK_PAUSES: u32 = 200;
 
 /// What to connect, and how fast.
 #[derive(Clone, Debug)]
@@ -85,6 +91,8 @@ pub struct Load<'a> {
     shared: Vec<u8>,
     tally: Tally,
     clock: Clock,
+    /// When something was last received.
+    heard: Instant,
 }
 
 /// Why the subscribers could not be set up.
@@ -151,6 +159,7 @@ impl<'a> Load<'a> {
             shared: Vec::new(),
             tally: Tally::new(),
             clock,
+            heard: Instant::now(),
             plan,
         };
         load.connect_all(token)?;
@@ -280,25 +289,44 @@ impl<'a> Load<'a> {
     }
 
     fn turn(&mut self, timeout: Duration) -> io::Result<()> {
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        };
         let none = epoll::Event {
             flags: epoll::EventFlags::empty(),
             data: epoll::EventData::new_u64(0),
         };
         let mut events = [none; EVENTS_MAX];
-        let ready = match epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
-            Ok(ready) => ready,
-            Err(rustix::io::Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let mut ready = self.look(&mut events, Duration::ZERO)?;
+        let began = Instant::now();
+        while ready == 0 && self.heard.elapsed() < AWAKE {
+            for _ in 0..LOOK_PAUSES {
+                hint::spin_loop();
+            }
+            ready = self.look(&mut events, Duration::ZERO)?;
+        }
+        self.tally.looked_in_vain += began.elapsed();
+        if ready == 0 {
+            ready = self.look(&mut events, timeout)?;
+        }
+        if ready > 0 {
+            self.heard = Instant::now();
+        }
         for event in &events[..ready] {
             let data = event.data;
             self.serve(data.u64() as usize)?;
         }
         Ok(())
+    }
+
+    /// How many connections have something, waiting for the first of them.
+    fn look(&self, events: &mut [epoll::Event], wait: Duration) -> io::Result<usize> {
+        let wait = Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        match epoll::wait(&self.epoll, events, Some(&wait)) {
+            Ok(ready) => Ok(ready),
+            Err(rustix::io::Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn serve(&mut self, index: usize) -> io::Result<()> {

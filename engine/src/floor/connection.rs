@@ -41,6 +41,8 @@ pub struct Connection {
     pub dirty: bool,
     /// Whether it has been silent, so that it gives its queues' memory back with the next send.
     pub resting: bool,
+    /// Whether its ticks wait for the end of a latency budget, so that one more changes nothing.
+    pub holding: bool,
     /// What the socket has yet to take of the last send, before anything else goes out.
     pub unsent: Option<Box<Unsent>>,
     /// Set once it is being closed.

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::clock::Millis;
 
+/// What a tick counts for in the bound on how much may wait: in JSON it is some 150 bytes, which
+/// is near enough.
+pub(super) const TICK_BYTES: usize = 160;
 /// Shortest time between two cursors to one connection, ms.
 const CURSOR_INTERVAL_MS: u64 = 1_000;
 
@@ -52,6 +55,7 @@ impl Floor {
             return;
         };
         connection.dirty = false;
+        connection.holding = false;
         // Asked before whether the socket is full: that of a client that reads nothing always is.
         let over = connection.outbox.own_bytes() > self.config.queued_bytes_max;
         if over && connection.closing.is_none() {
@@ -74,6 +78,7 @@ impl Floor {
         let was_held = connection.held_since.is_some();
         if connection.closing.is_none() && Self::holds(connection, now, self.config.hold_bytes_max)
         {
+            connection.holding = true;
             if !was_held && let Some(until) = connection.held_until() {
                 self.holds.add(until, index, connection.generation);
             }
@@ -91,8 +96,6 @@ impl Floor {
 
     /// Whether the client's latency budget lets its ticks wait for more.
     fn holds(connection: &mut Connection, now: Millis, hold_bytes_max: usize) -> bool {
-        // A tick is some 150 bytes in JSON; near enough for a bound on how much may wait.
-        const TICK_BYTES: usize = 160;
         if connection.max_delay_ms == 0 || connection.outbox.is_control_only() {
             connection.held_since = None;
             return false;

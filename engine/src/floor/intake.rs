@@ -103,6 +103,7 @@ impl Floor {
             cursor: None,
             dirty: false,
             resting: false,
+            holding: false,
             closing: None,
             armed: Armed::default(),
         });

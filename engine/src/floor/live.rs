@@ -9,8 +9,8 @@ use tickwire_proto::{
 };
 
 use super::{
-    Floor, connection::Connection, encode, mark_dirty, outbox::Queued, rows::Account,
-    rows::Subscriber, stream::Stream,
+    Floor, connection::Connection, encode, flush::TICK_BYTES, mark_dirty, outbox::Queued,
+    rows::Account, rows::Subscriber, stream::Stream,
 };
 use crate::{
     clock::Millis,
@@ -260,6 +260,7 @@ impl Floor {
             skipped: 0,
         };
         let lag_soft_ticks = self.config.lag_soft_ticks;
+        let hold_ticks_max = self.config.hold_bytes_max / TICK_BYTES;
         let mut dropped = 0;
         for &Subscriber {
             connection: index,
@@ -288,7 +289,11 @@ impl Floor {
             } else {
                 dropped += connection.outbox.push_tick(tick, lag_soft_ticks);
             }
-            mark_dirty(&mut self.dirty, connection, index);
+            // Most ticks of a client with a latency budget come while it runs.
+            let waits = connection.holding && connection.outbox.ticks() < hold_ticks_max;
+            if !waits {
+                mark_dirty(&mut self.dirty, connection, index);
+            }
         }
         self.counts.dropped_ticks += dropped;
         self.untold_admitted_ns.push(record.admitted_ns);

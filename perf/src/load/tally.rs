@@ -1,5 +1,7 @@
 //! What all subscribers received, counted and timed.
 
+use std::time::Duration;
+
 use crate::{account::Counts, dialect::LostReason, latency::Latencies, schedule::Window};
 
 /// What all subscribers received.
@@ -19,6 +21,8 @@ pub struct Tally {
     pub first_lost: Option<LostReason>,
     /// The oldest delivery of each moment, where it is asked for.
     pub timeline: Option<Timeline>,
+    /// Time spent awake in which nothing came, since the start: no work, and no limit.
+    pub looked_in_vain: Duration,
     now_us: u64,
 }
 
@@ -56,6 +60,7 @@ impl Tally {
             lost: 0,
             first_lost: None,
             timeline: None,
+            looked_in_vain: Duration::ZERO,
             now_us: 0,
         }
     }

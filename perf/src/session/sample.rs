@@ -1,6 +1,6 @@
 //! Counters of server and generator, read at one moment and compared with a later one.
 
-use std::io;
+use std::{io, time::Duration};
 
 use crate::{
     host::{self, CoreTime},
@@ -19,6 +19,7 @@ pub(super) struct Sample {
     all: CoreTime,
     pub(super) bytes: u64,
     pub(super) delivered: u64,
+    looked_in_vain: Duration,
 }
 
 impl Sample {
@@ -34,6 +35,7 @@ impl Sample {
             all: CoreTime::of_all()?,
             bytes: tally.bytes,
             delivered: tally.counts.delivered,
+            looked_in_vain: tally.looked_in_vain,
         })
     }
 
@@ -48,13 +50,15 @@ impl Sample {
     /// share; cores shared with the server say nothing.
     pub(super) fn generator_since(&self, before: &Self, window_s: f64) -> Generator {
         let own = self.own.since(&before.own);
-        let thread_busy = own.busiest_ns() as f64 / 1e9 / window_s;
+        let in_vain = (self.looked_in_vain - before.looked_in_vain).as_secs_f64() / window_s;
+        let share = |ns: u64| (ns as f64 / 1e9 / window_s - in_vain).max(0.0);
+        let thread_busy = share(own.busiest_ns());
         let core_busy = match (&self.cores[..], &before.cores[..]) {
-            ([after], [before]) => Some(after.busy_since(before)),
+            ([after], [before]) => Some((after.busy_since(before) - in_vain).max(0.0)),
             _ => None,
         };
         let busy = thread_busy.max(core_busy.unwrap_or_default());
-        let cpu_busy = own.total_ns() as f64 / 1e9 / window_s;
+        let cpu_busy = share(own.total_ns());
         // On a core of its own all threads share the limit; else the busiest one has it first.
         let limiting = core_busy.map_or(thread_busy, |_| cpu_busy);
         let deliveries_per_s = (self.delivered - before.delivered) as f64 / window_s;
