@@ -98,6 +98,7 @@ impl Floor {
             return;
         };
         self.reader.forget(&connection.socket);
+        self.sends.unseat(index);
         self.desk
             .load
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);

@@ -1,6 +1,9 @@
 //! What comes in: letters from other threads, and bytes from subscribers.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    os::fd::AsFd,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tickwire_proto::{
     close::CloseReason,
@@ -81,6 +84,7 @@ impl Floor {
         let entry = self.connections.vacant_entry();
         let index = entry.key() as u32;
         self.reader.watch(&socket, index, generation)?;
+        self.sends.seat(index, socket.as_fd());
         tracing::debug!(session, %peer, "taken over");
         let mut connection = Box::new(Connection {
             generation,

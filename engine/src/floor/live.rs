@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     clock::Millis,
+    config::Config,
     tape::{Event, Position, ReadError, Record, SymbolId},
 };
 
@@ -260,7 +261,6 @@ impl Floor {
             skipped: 0,
         };
         let lag_soft_ticks = self.config.lag_soft_ticks;
-        let hold_ticks_max = self.config.hold_bytes_max / TICK_BYTES;
         let mut dropped = 0;
         for &Subscriber {
             connection: index,
@@ -290,14 +290,20 @@ impl Floor {
                 dropped += connection.outbox.push_tick(tick, lag_soft_ticks);
             }
             // Most ticks of a client with a latency budget come while it runs.
-            let waits = connection.holding && connection.outbox.ticks() < hold_ticks_max;
-            if !waits {
-                mark_dirty(&mut self.dirty, connection, index);
+            if connection.holding && has_room(connection, &self.config) {
+                continue;
             }
+            mark_dirty(&mut self.dirty, connection, index);
         }
         self.counts.dropped_ticks += dropped;
         self.untold_admitted_ns.push(record.admitted_ns);
     }
+}
+
+/// Whether more ticks may be held back. Not part of the loop, which is shorter without it.
+#[inline(never)]
+fn has_room(connection: &Connection, config: &Config) -> bool {
+    connection.outbox.ticks() < config.hold_bytes_max / TICK_BYTES
 }
 
 /// Sends what is held of `channels` before a frame that may not overtake it.

@@ -6,7 +6,10 @@
 
 use std::{io, os::fd::BorrowedFd, rc::Rc};
 
-use rustix::net::SendFlags;
+use rustix::{
+    net::SendFlags,
+    process::{Resource, getrlimit},
+};
 
 use crate::{clock::Millis, sys::ring::SendRing, threads::Driver};
 
@@ -125,6 +128,8 @@ enum Way {
     Nowhere,
 }
 
+/// Sockets that the kernel keeps at hand for one ring (`IORING_MAX_FIXED_FILES`).
+const SEATS_MAX: u64 = 1 << 20;
 /// Bytes of a batch that lie between their assembly and the kernel's copy: half of a core's own
 /// cache, so that the kernel still finds them there.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -140,14 +145,20 @@ pub struct Sends {
 }
 
 impl Sends {
-    /// The best way that `driver` allows, for at most `batch_max` sends in a batch.
+    /// The best way that `driver` allows, for at most `batch_max` sends in a batch to at most
+    /// `connections_max` connections.
     ///
     /// # Errors
     ///
     /// Where the system denies the ring.
-    pub fn new(driver: Driver, batch_max: usize) -> io::Result<Self> {
+    pub fn new(driver: Driver, batch_max: usize, connections_max: usize) -> io::Result<Self> {
         let way = match driver {
-            Driver::Uring => Way::Ring(Box::new(SendRing::new(batch_max as u32)?)),
+            Driver::Uring => {
+                // The kernel takes no more seats than the process may have descriptors.
+                let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(SEATS_MAX);
+                let seats = SEATS_MAX.min(descriptors).min(connections_max as u64);
+                Way::Ring(Box::new(SendRing::new(batch_max as u32, seats as u32)?))
+            }
             Driver::Epoll => Way::Calls,
         };
         Ok(Self::by(way, batch_max))
@@ -164,6 +175,20 @@ impl Sends {
             batch: Vec::with_capacity(batch_max),
             batch_max,
             batch_bytes: 0,
+        }
+    }
+
+    /// Prepares for sends to a connection.
+    pub fn seat(&mut self, connection: u32, socket: BorrowedFd<'_>) {
+        if let Way::Ring(ring) = &mut self.way {
+            ring.seat(connection, socket);
+        }
+    }
+
+    /// Forgets a connection, whose socket stays open otherwise.
+    pub fn unseat(&mut self, connection: u32) {
+        if let Way::Ring(ring) = &mut self.way {
+            ring.unseat(connection);
         }
     }
 
@@ -184,7 +209,7 @@ impl Sends {
         }
         let taken = match &mut self.way {
             Way::Ring(ring) => {
-                ring.push(socket, Rc::clone(&send.buffer), send.from);
+                ring.push(connection, socket, Rc::clone(&send.buffer), send.from);
                 Ok(0)
             }
             Way::Calls => {

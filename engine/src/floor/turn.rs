@@ -36,7 +36,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Where neither io_uring nor epoll can be set up, or the epoll set fails.
 pub fn run(setup: FloorSetup, driver: Driver, ready: impl FnOnce() + 'static) -> io::Result<()> {
     threads::block_on(driver, async move {
-        let sends = Sends::new(driver, setup.config.sends_per_turn)?;
+        let config = &setup.config;
+        let sends = Sends::new(driver, config.sends_per_turn, config.connections_max)?;
         let floor = Floor::new(setup, sends)?;
         ready();
         serve(floor).await

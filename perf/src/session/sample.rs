@@ -50,7 +50,8 @@ impl Sample {
     /// share; cores shared with the server say nothing.
     pub(super) fn generator_since(&self, before: &Self, window_s: f64) -> Generator {
         let own = self.own.since(&before.own);
-        let in_vain = (self.looked_in_vain - before.looked_in_vain).as_secs_f64() / window_s;
+        let in_vain = self.looked_in_vain.saturating_sub(before.looked_in_vain);
+        let in_vain = in_vain.as_secs_f64() / window_s;
         let share = |ns: u64| (ns as f64 / 1e9 / window_s - in_vain).max(0.0);
         let thread_busy = share(own.busiest_ns());
         let core_busy = match (&self.cores[..], &before.cores[..]) {
