@@ -188,7 +188,7 @@ impl Scenario {
                 sources: 0,
             },
             process_max: 19_000,
-            ramp_s: if quick { 20.0 } else { 24.0 },
+            ramp_s: if quick { 20.0 } else { 45.0 },
             syscalls: false,
         };
         let watchlist = Settings {

@@ -1,7 +1,7 @@
 //! The highest rate that a server keeps up with: `ramp-hot`, `ramp-watchlist`.
 //!
-//! Coarse steps lead to the first rate that is too much. Then, with a fresh server, fine steps
-//! lead on from the last that was not.
+//! Coarse steps lead to the first rate that is too much. Then, with a fresh server, the limit is
+//! searched between that and the last that was not, halving the distance.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ const FINE: f64 = 1.1;
 /// Two coarse steps at once while a server keeps up easily. That its core is busy says little: who
 /// gathers ticks is busy long before its limit.
 const CALM_P99_US: u64 = 20_000;
-/// Failures in a row that end the fine steps: one may be the machine's.
+/// Failures in a row at one rate that make it too much: one may be the machine's.
 const FAILURES_MAX: u32 = 2;
 
 /// Warm-up and window of a step, s.
@@ -61,7 +61,8 @@ pub(super) fn play(
     if let Some(held) = held {
         arena.play(&[], |target| {
             let mut session = Session::open(target, settings.audience(), signer)?;
-            fine(held * FINE, in_time, &mut points, |rate| {
+            let limit = too_much(held, &points);
+            fine(held, limit, in_time, &mut points, |rate| {
                 if session.is_broken() {
                     return Ok(None);
                 }
@@ -116,22 +117,36 @@ fn coarse<E>(
     Ok(held)
 }
 
-/// Small steps up; a failed one is tried once more. `None` from `step`: it can go no further.
+/// The lowest rate above `held` that was not; infinite where time ended the steps before one failed.
+fn too_much(held: f64, points: &[Point]) -> f64 {
+    let failed = points.iter().filter(|point| !point.sustained);
+    let failed = failed.map(|point| point.rate).filter(|rate| *rate > held);
+    failed.fold(f64::INFINITY, f64::min)
+}
+
+/// Halves the distance between a rate that was held and one that was not, until it is less than
+/// [`FINE`]; a failed rate is tried once more. `None` from `step`: it can go no further.
 fn fine<E>(
-    first: f64,
+    mut held: f64,
+    mut limit: f64,
     in_time: impl Fn() -> bool,
     points: &mut Vec<Point>,
     mut step: impl FnMut(f64) -> Result<Option<Point>, E>,
 ) -> Result<(), E> {
-    let mut rate = first;
     let mut failures = 0;
-    while in_time() && failures < FAILURES_MAX {
+    while in_time() && held * FINE < limit {
+        let between = (held * limit).sqrt();
+        let rate = between.min(held * COARSE);
         let Some(point) = step(rate)? else { break };
         if point.sustained {
             failures = 0;
-            rate *= FINE;
+            held = rate;
         } else {
             failures += 1;
+        }
+        if failures == FAILURES_MAX {
+            failures = 0;
+            limit = rate;
         }
         points.push(point);
     }
@@ -163,8 +178,10 @@ mod tests {
         };
         let held = coarse(first, || true, &mut points, |rate| Ok::<_, ()>(step(rate))).unwrap();
         if let Some(held) = held {
+            let limit = too_much(held, &points);
             fine(
-                held * FINE,
+                held,
+                limit,
                 || true,
                 &mut points,
                 |rate| Ok::<_, ()>(Some(step(rate))),
@@ -205,6 +222,7 @@ mod tests {
         let mut points = Vec::new();
         fine(
             100.0,
+            f64::INFINITY,
             || true,
             &mut points,
             |rate| {
@@ -223,7 +241,7 @@ mod tests {
             .filter(|point| point.sustained)
             .map(|point| point.rate);
         assert!(best.fold(0.0, f64::max) > 180.0);
-        assert_eq!(points.iter().filter(|point| !point.sustained).count(), 3);
+        assert_eq!(points.iter().filter(|point| !point.sustained).count(), 5);
     }
 
     #[test]
