@@ -235,18 +235,22 @@ mod tests {
     use super::*;
     use crate::contender;
 
-    #[test]
-    fn each_server_has_each_place_in_turn() {
-        let hot = Scenario::Hot;
-        let compare = Compare {
-            plays: vec![(hot, hot.settings(true), RoundCount::each(5))],
+    /// Of tickwire's own forms.
+    fn comparison(scenario: Scenario, rounds: RoundCount) -> Compare {
+        Compare {
+            plays: vec![(scenario, scenario.settings(true), rounds)],
             contenders: contender::tickwire(Path::new("tickwire"), &[]),
             quick: false,
             server_core: 0,
             generator_core: 1,
             out: PathBuf::new(),
             install: false,
-        };
+        }
+    }
+
+    #[test]
+    fn each_server_has_each_place_in_turn() {
+        let compare = comparison(Scenario::Hot, RoundCount::each(5));
         let turns = compare.turns();
         let servers = 7;
         assert_eq!(
@@ -268,20 +272,11 @@ mod tests {
 
     #[test]
     fn servers_that_no_target_names_play_fewer_rounds() {
-        let burst = Scenario::Burst;
         let rounds = RoundCount {
             targets: 5,
             others: 2,
         };
-        let compare = Compare {
-            plays: vec![(burst, burst.settings(false), rounds)],
-            contenders: contender::tickwire(Path::new("tickwire"), &[]),
-            quick: false,
-            server_core: 0,
-            generator_core: 1,
-            out: PathBuf::new(),
-            install: false,
-        };
+        let compare = comparison(Scenario::Burst, rounds);
         let turns = compare.turns();
         let rounds_of = |name: &str| {
             let own = turns.iter().filter(|turn| turn.contender.name == name);

@@ -37,8 +37,8 @@ const CONNECT_STALL: Duration = Duration::from_secs(10);
 /// The longest sleep, so that a caller's own conditions are looked at.
 const TURN: Duration = Duration::from_millis(100);
 /// How long it is looked for more before the thread sleeps. Waking a sleeper on another core costs a
-/// virtual machine microseconds, which the server's send would pay: often for a server that is
-/// just slower than the reader, never for one that is just faster.
+/// virtual machine microseconds, which the server's send would pay: more often for a server that is
+/// just slower than the reader than for one that is just faster.
 const AWAKE: Duration = Duration::from_micros(100);
 /// Between two looks meanwhile.
 const LOOK_PAUSES: u32 = 200;

@@ -13,9 +13,6 @@ use super::{
 };
 use crate::clock::Millis;
 
-/// What a tick counts for in the bound on how much may wait: in JSON it is some 150 bytes, which
-/// is near enough.
-pub(super) const TICK_BYTES: usize = 160;
 /// Shortest time between two cursors to one connection, ms.
 const CURSOR_INTERVAL_MS: u64 = 1_000;
 
@@ -100,10 +97,9 @@ impl Floor {
             connection.held_since = None;
             return false;
         }
-        let bytes = connection.outbox.frame_bytes() + connection.outbox.ticks() * TICK_BYTES;
         connection.held_since.get_or_insert(now);
         let in_time = connection.held_until().is_some_and(|until| now < until);
-        let holds = bytes < hold_bytes_max && in_time;
+        let holds = connection.outbox.waiting_bytes() < hold_bytes_max && in_time;
         if !holds {
             connection.held_since = None;
         }

@@ -9,8 +9,8 @@ use tickwire_proto::{
 };
 
 use super::{
-    Floor, connection::Connection, encode, flush::TICK_BYTES, mark_dirty, outbox::Queued,
-    rows::Account, rows::Subscriber, stream::Stream,
+    Floor, connection::Connection, encode, mark_dirty, outbox::Queued, rows::Account,
+    rows::Subscriber, stream::Stream,
 };
 use crate::{
     clock::Millis,
@@ -303,7 +303,7 @@ impl Floor {
 /// Whether more ticks may be held back. Not part of the loop, which is shorter without it.
 #[inline(never)]
 fn has_room(connection: &Connection, config: &Config) -> bool {
-    connection.outbox.ticks() < config.hold_bytes_max / TICK_BYTES
+    connection.outbox.waiting_bytes() < config.hold_bytes_max
 }
 
 /// Sends what is held of `channels` before a frame that may not overtake it.

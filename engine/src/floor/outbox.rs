@@ -164,6 +164,13 @@ impl Outbox {
         self.queue.ticks().len() + self.lag.as_ref().map_or(0, |lag| lag.len())
     }
 
+    /// What waits to be sent, but for control messages, bytes; ticks are reckoned, not encoded.
+    pub fn waiting_bytes(&self) -> usize {
+        // In JSON a tick is some 150 bytes; near enough for a bound on how much may wait.
+        const TICK_BYTES: usize = 160;
+        self.frame_bytes() + self.ticks() * TICK_BYTES
+    }
+
     /// Whether the client lags so far behind that its ticks are conflated.
     pub fn is_lagging(&self) -> bool {
         self.lag.is_some()

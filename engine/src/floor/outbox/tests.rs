@@ -42,17 +42,22 @@ fn outbox(ticks: &[Queued]) -> Outbox {
     outbox
 }
 
+/// Sends in JSON, of any size.
+fn assembly<'a>(encoder: &'a mut Encoder, rows: &'a mut Rows, tape: &'a Tape) -> Assembly<'a> {
+    Assembly {
+        format: Subprotocol::Json,
+        encoder,
+        rows,
+        tape,
+        bytes_max: usize::MAX,
+    }
+}
+
 #[test]
 fn queues_that_begin_alike_share_their_sends_piece_by_piece() {
     let (tape, mut rows, ticks) = recorded();
     let mut encoder = Encoder::new();
-    let mut assembly = Assembly {
-        format: Subprotocol::Json,
-        encoder: &mut encoder,
-        rows: &mut rows,
-        tape: &tape,
-        bytes_max: usize::MAX,
-    };
+    let mut assembly = assembly(&mut encoder, &mut rows, &tape);
     let mut whole = Vec::new();
     outbox(&ticks).assemble(&mut whole, &mut assembly);
     assembly.bytes_max = 500;
@@ -92,13 +97,7 @@ fn queues_that_begin_alike_share_their_sends_piece_by_piece() {
 fn a_large_queue_keeps_its_memory_while_it_is_used() {
     let (tape, mut rows, ticks) = recorded();
     let mut encoder = Encoder::new();
-    let mut assembly = Assembly {
-        format: Subprotocol::Json,
-        encoder: &mut encoder,
-        rows: &mut rows,
-        tape: &tape,
-        bytes_max: usize::MAX,
-    };
+    let mut assembly = assembly(&mut encoder, &mut rows, &tape);
     let many: Vec<Queued> = ticks.iter().copied().cycle().take(3_000).collect();
     let mut outbox = outbox(&many);
     outbox.assemble(&mut Vec::new(), &mut assembly);
