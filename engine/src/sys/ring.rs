@@ -209,6 +209,9 @@ mod tests {
         let mut ring = ring(1);
         for round in 0..3u8 {
             let (socket, mut peer) = UnixStream::pair().unwrap();
+            // A socket that is kept open would never end.
+            peer.set_read_timeout(Some(std::time::Duration::from_secs(5)))
+                .unwrap();
             ring.seat(1, socket.as_fd());
             assert!(ring.seated[1], "kernels from 5.19 on have seats");
             ring.push(1, socket.as_fd(), Rc::new(vec![round]), 0);
