@@ -35,6 +35,7 @@ struct FloorFamilies {
     queued_bytes: IntGaugeVec,
     queued_ticks: IntGaugeVec,
     longest_backlog: IntGaugeVec,
+    audiences: IntGaugeVec,
     ingest_to_send: HistogramVec,
 }
 
@@ -87,6 +88,8 @@ pub struct FloorMetrics {
     pub queued_ticks: IntGauge,
     /// Ticks queued for the connection that is furthest behind.
     pub longest_backlog: IntGauge,
+    /// Groups of subscribers who get their ticks together.
+    pub audiences: IntGauge,
     /// From admission to the submission of the sends, per tick and floor.
     pub ingest_to_send: Histogram,
     gaps: Vec<IntCounter>,
@@ -163,6 +166,7 @@ impl Metrics {
             queued_bytes: self.floor.queued_bytes.with_label_values(&label),
             queued_ticks: self.floor.queued_ticks.with_label_values(&label),
             longest_backlog: self.floor.longest_backlog.with_label_values(&label),
+            audiences: self.floor.audiences.with_label_values(&label),
             ingest_to_send: self.floor.ingest_to_send.with_label_values(&label),
             gaps: GapReason::ALL
                 .iter()
@@ -247,6 +251,10 @@ impl FloorFamilies {
             longest_backlog: gauges(
                 "tickwire_longest_backlog_ticks",
                 "Ticks queued for the connection that is furthest behind (bound: lag_soft_ticks).",
+            )?,
+            audiences: gauges(
+                "tickwire_audiences",
+                "Groups of subscribers who get exactly the same ticks, and get them together.",
             )?,
             ingest_to_send: register(
                 registry,

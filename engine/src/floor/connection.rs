@@ -5,6 +5,7 @@ use std::{collections::VecDeque, net::TcpStream};
 use tickwire_proto::{
     claims::{Entitlement, Grant},
     close::CloseReason,
+    request::MAX_DELAY_MS_MAX,
     upgrade::Subprotocol,
 };
 
@@ -55,8 +56,10 @@ pub struct Connection {
     pub cursor: Option<(Position, Millis)>,
     /// The socket.
     pub socket: TcpStream,
-    /// Its latency budget.
-    pub max_delay_ms: u32,
+    /// Its latency budget, see [`budget`].
+    pub max_delay_ms: u16,
+    /// Whether others may get exactly the same ticks, which is looked for once it has all of its own.
+    pub seeks_audience: bool,
     /// Heartbeats, pings, expiry.
     pub liveness: Liveness,
     /// What it follows in `conflate` mode.
@@ -71,7 +74,8 @@ pub struct Connection {
     pub conduct: Conduct,
     /// What it asked for.
     pub selections: Selections,
-    /// What it is live on, with its index among the symbol's subscribers.
+    /// What it is live on, with its index among the symbol's subscribers, or, the same for all,
+    /// among the members of its audience.
     pub members: FewMap<SymbolId, u32>,
     /// Its entry among the timers.
     pub armed: Armed,
@@ -153,6 +157,12 @@ pub struct Closing {
     pub by: Millis,
     /// Whether everything was handed to the kernel and the sending side shut.
     pub flushed: bool,
+}
+
+/// A latency budget as it is kept; the protocol allows none that is longer.
+pub fn budget(max_delay_ms: u32) -> u16 {
+    const _: () = assert!(MAX_DELAY_MS_MAX <= u16::MAX as u32);
+    max_delay_ms.min(MAX_DELAY_MS_MAX) as u16
 }
 
 impl Connection {

@@ -53,6 +53,9 @@ impl Floor {
         };
         connection.dirty = false;
         connection.holding = false;
+        if let Some(audience) = connection.outbox.listen() {
+            self.audiences.listen(audience, (index, generation));
+        }
         // Asked before whether the socket is full: that of a client that reads nothing always is.
         let over = connection.outbox.own_bytes() > self.config.queued_bytes_max;
         if over && connection.closing.is_none() {
@@ -60,7 +63,8 @@ impl Floor {
             self.close(index, CloseReason::SlowConsumer);
             return;
         }
-        if connection.outbox.is_empty() {
+        let is_empty = connection.outbox.is_empty();
+        if is_empty {
             // What was held is gone, with its entitlement: a hold of nothing would never end.
             connection.held_since = None;
         }
@@ -69,7 +73,7 @@ impl Floor {
                 .push(index, connection.socket.as_fd(), (*unsent).into());
             return;
         }
-        if connection.unsent.is_some() || connection.outbox.is_empty() {
+        if connection.unsent.is_some() || is_empty {
             return;
         }
         let was_held = connection.held_since.is_some();
@@ -89,6 +93,10 @@ impl Floor {
             self.queue_cursor(index);
         }
         self.send(index);
+        let connection = &self.connections[index as usize];
+        if connection.seeks_audience && connection.outbox.is_empty() {
+            self.find_audience(index);
+        }
     }
 
     /// Whether the client's latency budget lets its ticks wait for more.

@@ -12,7 +12,7 @@ use tickwire_proto::{
 
 use super::{
     Floor, Letter,
-    connection::{Connection, Rights},
+    connection::{Connection, Rights, budget},
     encode, mark_dirty,
     outbox::Outbox,
     reader::{Read, Ready},
@@ -102,12 +102,13 @@ impl Floor {
             conflated: None,
             requests: 0,
             under_way: None,
-            max_delay_ms,
+            max_delay_ms: budget(max_delay_ms),
             held_since: None,
             cursor: None,
             dirty: false,
             resting: false,
             holding: false,
+            seeks_audience: true,
             closing: None,
             armed: Armed::default(),
         });

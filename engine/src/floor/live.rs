@@ -215,15 +215,21 @@ impl Floor {
         write: impl Fn(&mut Vec<u8>, Subprotocol),
     ) {
         let mut frames = Frames::default();
-        let subscribers = std::mem::take(&mut self.rows.row(symbol).subscribers);
-        for subscriber in &subscribers {
-            if !channels
-                .iter()
-                .any(|channel| subscriber.channels.contains(channel))
-            {
-                continue;
-            }
-            let Some(connection) = self.connections.get_mut(subscriber.connection as usize) else {
+        let row = self.rows.row(symbol);
+        let subscribers = std::mem::take(&mut row.subscribers);
+        let audiences = std::mem::take(&mut row.audiences);
+        let wanted = |own: Channels| channels.iter().any(|channel| own.contains(channel));
+        let single = subscribers
+            .iter()
+            .filter(|subscriber| wanted(subscriber.channels))
+            .map(|subscriber| (subscriber.connection, subscriber.conflate));
+        let members = audiences
+            .iter()
+            .filter(|listeners| wanted(listeners.channels))
+            .flat_map(|listeners| self.audiences.members(listeners.audience))
+            .map(|index| (*index, false));
+        for (index, conflate) in single.chain(members) {
+            let Some(connection) = self.connections.get_mut(index as usize) else {
                 continue;
             };
             let frame = frames[connection.format as usize].get_or_insert_with(|| {
@@ -232,7 +238,7 @@ impl Floor {
                 frame.into()
             });
             let frame = Rc::clone(frame);
-            if subscriber.conflate {
+            if conflate {
                 release_before(
                     connection,
                     symbol,
@@ -247,9 +253,10 @@ impl Floor {
                     .settle(symbol, connection.format, &mut self.rows);
             }
             connection.outbox.push_frame(symbol, frame);
-            mark_dirty(&mut self.dirty, connection, subscriber.connection);
+            mark_dirty(&mut self.dirty, connection, index);
         }
-        self.rows.row(symbol).subscribers = subscribers;
+        let row = self.rows.row(symbol);
+        (row.subscribers, row.audiences) = (subscribers, audiences);
     }
 
     fn fan_out_tick(&mut self, record: &Record, channel: Channel, seq: u64) {
@@ -296,6 +303,7 @@ impl Floor {
             mark_dirty(&mut self.dirty, connection, index);
         }
         self.counts.dropped_ticks += dropped;
+        self.fan_out_to_audiences(tick, channel);
         self.untold_admitted_ns.push(record.admitted_ns);
     }
 }

@@ -11,6 +11,7 @@ use crate::tape::SymbolId;
 impl Floor {
     /// Makes the connection live on a symbol as of where the floor stands.
     pub(super) fn become_member(&mut self, index: u32, symbol: SymbolId, options: Options) {
+        self.leave_audience(index);
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
@@ -53,6 +54,7 @@ impl Floor {
     /// Ends the connection's membership and drops what is queued or held of the symbol, since the
     /// client may no longer see it.
     pub(super) fn revoke_membership(&mut self, index: u32, symbol: SymbolId) {
+        self.leave_audience(index);
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };
@@ -73,6 +75,7 @@ impl Floor {
     }
 
     pub(super) fn remove_member(&mut self, index: u32, symbol: SymbolId) {
+        self.leave_audience(index);
         let Some(connection) = self.connections.get_mut(index as usize) else {
             return;
         };

@@ -13,6 +13,7 @@
 //! Live ticks go first in a turn; snapshots and replays get what time `replay_us_per_turn`
 //! allows.
 
+mod audience;
 mod closing;
 mod conflate;
 mod connection;
@@ -24,6 +25,7 @@ mod intake;
 mod join;
 mod joining;
 mod live;
+mod log;
 mod members;
 mod outbox;
 mod pieces;
@@ -50,6 +52,7 @@ use slab::Slab;
 use tickwire_proto::{claims::Grant, symbol::Symbol};
 
 use self::{
+    audience::Audiences,
     connection::Connection,
     encode::Encoder,
     holds::Holds,
@@ -141,6 +144,7 @@ struct Floor {
     connections: Slab<Box<Connection>>,
     next_generation: u32,
     rows: Rows,
+    audiences: Audiences,
     /// Connections that follow at least one pattern, for symbols yet to be born.
     pattern_followers: Vec<u32>,
     /// Connections that wait for a symbol that nobody has published.
@@ -188,6 +192,7 @@ impl Floor {
             pending: FxHashMap::default(),
             joins: Slab::new(),
             runnable: VecDeque::new(),
+            audiences: Audiences::default(),
             encoder: Encoder::new(),
             shared: Shared::default(),
             pool: Pool::default(),

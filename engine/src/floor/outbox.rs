@@ -16,6 +16,7 @@ use tickwire_proto::{
 
 use super::{
     encode::{self, Encoder},
+    log::Log,
     pieces::{OwnFrame, Piece},
     queue::{Entry, Queue},
     rows::Rows,
@@ -104,20 +105,29 @@ impl Outbox {
     /// Returns how many ticks were dropped in favour of later ones.
     #[inline]
     pub fn push_tick(&mut self, tick: Queued, lag_soft_ticks: usize) -> u64 {
-        if self.lag.is_none() && self.queue.ticks().len() < lag_soft_ticks {
+        if self.lag.is_none() && self.queue.len() < lag_soft_ticks {
             self.queue.push_tick(tick);
             return 0;
         }
-        self.push_late_tick(tick)
+        self.push_late_tick(tick, lag_soft_ticks)
     }
 
     #[cold]
-    fn push_late_tick(&mut self, tick: Queued) -> u64 {
+    fn push_late_tick(&mut self, tick: Queued, lag_soft_ticks: usize) -> u64 {
         if let Some(lag) = &mut self.lag {
             return note(lag, tick);
         }
         self.queue.push_tick(tick);
-        self.conflate_backlog()
+        self.conflate_late(lag_soft_ticks)
+    }
+
+    /// Conflates the backlog where it is above `lag_soft_ticks`; returns how many ticks that drops.
+    pub fn conflate_late(&mut self, lag_soft_ticks: usize) -> u64 {
+        if self.queue.len() > lag_soft_ticks {
+            self.conflate_backlog()
+        } else {
+            0
+        }
     }
 
     /// Queues a frame about a symbol, which others may share, behind what is queued.
@@ -161,7 +171,7 @@ impl Outbox {
 
     /// Ticks in the queue, those of a lagging client counted once per symbol and channel.
     pub fn ticks(&self) -> usize {
-        self.queue.ticks().len() + self.lag.as_ref().map_or(0, |lag| lag.len())
+        self.queue.len() + self.lag.as_ref().map_or(0, |lag| lag.len())
     }
 
     /// What waits to be sent, but for control messages, bytes; ticks are reckoned, not encoded.
@@ -183,7 +193,7 @@ impl Outbox {
 
     /// Whether nothing is queued but a ping, which browsers do not see.
     pub fn is_ping_only(&self) -> bool {
-        self.is_control_only() && self.control() == PING
+        self.control() == PING && self.is_control_only()
     }
 
     /// Whether only messages that may not wait are queued.
@@ -193,7 +203,7 @@ impl Outbox {
 
     /// Drops everything but control messages; what a closing connection still sends.
     pub fn abandon_queue(&mut self) {
-        self.queue = Queue::default();
+        self.queue.clear();
         self.lag = None;
     }
 
@@ -299,7 +309,7 @@ impl Outbox {
     fn append_cached(&mut self, out: &mut Vec<u8>, assembly: &Assembly<'_>) -> u64 {
         let cache = assembly.encoder.cache(assembly.format);
         let mut count = 0;
-        for tick in self.queue.run() {
+        for tick in self.queue.run().iter() {
             if tick.skipped > 0 || out.len() >= assembly.bytes_max {
                 break;
             }
@@ -309,7 +319,9 @@ impl Outbox {
             out.extend_from_slice(frame);
             count += 1;
         }
-        self.queue.take_run(count);
+        if count > 0 {
+            self.queue.take_run(count);
+        }
         count as u64
     }
 
@@ -327,10 +339,11 @@ impl Outbox {
         let ticks = self.queue.ticks();
         if let Some(bytes) = &shared.bytes
             && shared.format == assembly.format
-            && shared.begins(ticks)
+            && shared.begins(&ticks)
         {
             let bytes = Rc::clone(bytes);
             let count = shared.ticks.len();
+            drop(ticks);
             self.queue.take_run(count);
             self.shrink(count);
             let ticks = count as u64;
@@ -343,6 +356,7 @@ impl Outbox {
         shared.format = assembly.format;
         shared.ticks.clear();
         shared.ticks.extend(ticks.iter().map(|tick| tick.position));
+        drop(ticks);
         let mut bytes = spare();
         let assembled = self.assemble(Rc::make_mut(&mut bytes), assembly);
         if assembled.lost == 0 {
@@ -369,6 +383,33 @@ impl Outbox {
         if room > TICKS_KEPT && room / 4 > taken && self.queue.is_empty() {
             self.queue = Queue::default();
         }
+    }
+
+    /// The audience that its ticks come from.
+    pub fn audience(&self) -> Option<u32> {
+        self.queue.log().map(|log| log.audience())
+    }
+
+    /// See [`Queue::share`].
+    pub fn share(&mut self, log: Rc<Log>) {
+        self.queue.share(log);
+    }
+
+    /// See [`Queue::unshare`].
+    pub fn unshare(&mut self) {
+        self.queue.unshare();
+    }
+
+    /// See [`Queue::listen`].
+    #[inline]
+    pub fn listen(&mut self) -> Option<u32> {
+        self.queue.listen()
+    }
+
+    /// See [`Queue::hear`].
+    #[inline]
+    pub fn hear(&mut self, of: &Rc<Log>) -> bool {
+        self.queue.hear(of)
     }
 
     /// Gives back all memory that a silent connection does not need.

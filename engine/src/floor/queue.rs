@@ -1,33 +1,48 @@
 //! The queue of one connection: ticks by reference, and frames of its own between them, in order.
 //!
 //! Ticks are many and frames are few. So ticks stand in one plain vector, which is as cheap to add
-//! to, to compare and to empty as memory is, and each frame remembers how many ticks it follows.
+//! to, to compare and to empty as memory is, and each frame remembers which tick it stands before.
+//! The vector is the connection's own, or the [`Log`] of an audience: then a tick stands there
+//! once for all who get it, and the queue is a place in it.
 
-use std::collections::VecDeque;
+use std::{cell::Ref, collections::VecDeque, ops::Deref, rc::Rc};
 
-use super::{outbox::Queued, pieces::OwnFrame};
+use super::{log::Log, outbox::Queued, pieces::OwnFrame};
 use crate::tape::SymbolId;
 
 /// Ticks taken that the vector still holds, above which it is moved together.
-const TAKEN_MAX: usize = 1_024;
+const TAKEN_MAX: u32 = 1_024;
 
 /// What waits, oldest first.
 #[derive(Default)]
 pub struct Queue {
     /// From `taken` on.
-    ticks: Vec<Queued>,
+    ticks: Ticks,
     #[expect(
         clippy::box_collection,
         reason = "most connections have none most of the time, and 24 bytes each add up"
     )]
     frames: Option<Box<VecDeque<Placed>>>,
+    /// The index of the next tick. Indices of a log wrap.
     taken: u32,
     frame_bytes: u32,
 }
 
+/// Where the ticks stand.
+enum Ticks {
+    /// In a vector of the connection's own.
+    Own(Vec<Queued>),
+    /// In that of its audience.
+    Shared {
+        log: Rc<Log>,
+        /// Whether the audience is to say when there is another tick.
+        listens: bool,
+    },
+}
+
 /// A frame, and the index of the tick that it stands before.
 struct Placed {
-    before: usize,
+    before: u32,
     frame: OwnFrame,
 }
 
@@ -39,17 +54,49 @@ pub enum Entry {
     Frame(OwnFrame),
 }
 
+/// Ticks of a queue, to read.
+pub enum View<'a> {
+    /// From a vector of its own.
+    Own(&'a [Queued]),
+    /// From the log of an audience.
+    Shared(Ref<'a, [Queued]>),
+}
+
+impl Default for Ticks {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = [Queued];
+
+    #[inline]
+    fn deref(&self) -> &[Queued] {
+        match self {
+            Self::Own(ticks) => ticks,
+            Self::Shared(ticks) => ticks,
+        }
+    }
+}
+
 impl Queue {
     /// Whether nothing waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.ticks.is_empty() && self.frames.is_none()
+        self.len() == 0 && self.frames.is_none()
+    }
+
+    /// How many ticks wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.end().wrapping_sub(self.taken) as usize
     }
 
     /// The ticks that wait, in order.
     #[inline]
-    pub fn ticks(&self) -> &[Queued] {
-        &self.ticks[self.taken as usize..]
+    pub fn ticks(&self) -> View<'_> {
+        self.view(self.end())
     }
 
     /// Bytes of the frames that wait.
@@ -63,25 +110,30 @@ impl Queue {
     }
 
     /// Adds a tick.
+    ///
+    /// # Panics
+    ///
+    /// Where the ticks are those of an audience, which adds them itself.
     #[inline]
     pub fn push_tick(&mut self, tick: Queued) {
-        self.ticks.push(tick);
+        self.own().push(tick);
     }
 
     /// Adds a frame behind everything that waits.
     pub fn push_frame(&mut self, frame: OwnFrame) {
         // Bounded far below 4 GiB by `queued_bytes_max` and by what one join hands over at once.
         self.frame_bytes += frame.bytes.len() as u32;
-        let before = self.ticks.len();
+        let before = self.end();
         let frames = self.frames.get_or_insert_default();
         frames.push_back(Placed { before, frame });
     }
 
     /// Takes what comes next.
     pub fn pop(&mut self) -> Option<Entry> {
-        let taken = self.taken as usize;
         if let Some(frames) = &mut self.frames
-            && frames.front().is_some_and(|placed| placed.before == taken)
+            && frames
+                .front()
+                .is_some_and(|placed| placed.before == self.taken)
         {
             let placed = frames.pop_front();
             if frames.is_empty() {
@@ -93,85 +145,187 @@ impl Queue {
                 Entry::Frame(placed.frame)
             });
         }
-        let tick = *self.ticks.get(taken)?;
-        self.taken += 1;
+        let tick = match &self.ticks {
+            Ticks::Own(ticks) => *ticks.get(self.taken as usize)?,
+            Ticks::Shared { log, .. } => log.tick(self.taken)?,
+        };
+        self.taken = self.taken.wrapping_add(1);
         self.tidy();
         Some(Entry::Tick(tick))
     }
 
     /// The ticks that come before the next frame, in order.
     #[inline]
-    pub fn run(&self) -> &[Queued] {
+    pub fn run(&self) -> View<'_> {
         let next = self.frames.as_ref().and_then(|frames| frames.front());
-        let end = next.map_or(self.ticks.len(), |placed| placed.before);
-        &self.ticks[self.taken as usize..end]
+        self.view(next.map_or(self.end(), |placed| placed.before))
     }
 
     /// Takes the first `count` ticks of [`Queue::run`].
     #[inline]
     pub fn take_run(&mut self, count: usize) {
         debug_assert!(count <= self.run().len(), "a frame would lose its place");
-        self.taken += count as u32;
+        self.taken = self.taken.wrapping_add(count as u32);
         self.tidy();
     }
 
     /// Takes out the ticks behind the last frame.
+    ///
+    /// # Panics
+    ///
+    /// As [`Queue::push_tick`].
     pub fn take_tail(&mut self) -> Vec<Queued> {
         let last = self.frames.as_ref().and_then(|frames| frames.back());
-        let from = last.map_or(self.taken as usize, |placed| placed.before);
-        let tail = self.ticks.split_off(from);
+        let from = last.map_or(self.taken, |placed| placed.before);
+        let tail = self.own().split_off(from as usize);
         self.tidy();
         tail
     }
 
     /// Drops what is about a symbol.
+    ///
+    /// # Panics
+    ///
+    /// As [`Queue::push_tick`].
     pub fn forget(&mut self, symbol: SymbolId) {
         // How many ticks before each index stay.
-        let mut kept_before = Vec::with_capacity(self.ticks.len() + 1);
+        let ticks = self.own();
+        let mut kept_before = Vec::with_capacity(ticks.len() + 1);
         let mut kept = 0;
-        for tick in &self.ticks {
+        for tick in &*ticks {
             kept_before.push(kept);
-            kept += usize::from(tick.stream.symbol() != symbol);
+            kept += u32::from(tick.stream.symbol() != symbol);
         }
         kept_before.push(kept);
+        ticks.retain(|tick| tick.stream.symbol() != symbol);
         for placed in self.frames.iter_mut().flat_map(|frames| frames.iter_mut()) {
-            placed.before = kept_before[placed.before];
+            placed.before = kept_before[placed.before as usize];
             self.frame_bytes -= placed.frame.bytes.len() as u32;
             placed.frame.forget(symbol);
             self.frame_bytes += placed.frame.bytes.len() as u32;
         }
-        self.taken = kept_before[self.taken as usize] as u32;
-        self.ticks.retain(|tick| tick.stream.symbol() != symbol);
+        self.taken = kept_before[self.taken as usize];
+        self.tidy();
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.frames = None;
+        self.frame_bytes = 0;
+        self.taken = self.end();
         self.tidy();
     }
 
     /// Gives back the memory that what waits does not need.
     pub fn rest(&mut self) {
-        self.ticks.shrink_to_fit();
+        if let Ticks::Own(ticks) = &mut self.ticks {
+            ticks.shrink_to_fit();
+        }
     }
 
     /// How many ticks there is room for.
     pub fn capacity(&self) -> usize {
-        self.ticks.capacity()
+        match &self.ticks {
+            Ticks::Own(ticks) => ticks.capacity(),
+            Ticks::Shared { .. } => 0,
+        }
+    }
+
+    /// The log of its audience.
+    pub fn log(&self) -> Option<&Rc<Log>> {
+        match &self.ticks {
+            Ticks::Own(_) => None,
+            Ticks::Shared { log, .. } => Some(log),
+        }
+    }
+
+    /// From here on its ticks are those of `log`.
+    ///
+    /// # Panics
+    ///
+    /// Where anything waits.
+    pub fn share(&mut self, log: Rc<Log>) {
+        assert!(self.is_empty(), "what waits would be lost");
+        self.taken = log.end();
+        self.ticks = Ticks::Shared {
+            log,
+            listens: false,
+        };
+    }
+
+    /// From here on its ticks are its own; those that wait are copied.
+    pub fn unshare(&mut self) {
+        if let Ticks::Shared { .. } = &self.ticks {
+            let own = self.ticks().to_vec();
+            for placed in self.frames.iter_mut().flat_map(|frames| frames.iter_mut()) {
+                placed.before = placed.before.wrapping_sub(self.taken);
+            }
+            self.taken = 0;
+            self.ticks = Ticks::Own(own);
+        }
+    }
+
+    /// Asks to be told of its audience's next tick; the audience, unless it has been asked already.
+    #[inline]
+    pub fn listen(&mut self) -> Option<u32> {
+        match &mut self.ticks {
+            Ticks::Shared { log, listens } if !*listens => {
+                *listens = true;
+                Some(log.audience())
+            }
+            _ => None,
+        }
+    }
+
+    /// Is told that `log` has another tick; whether it is that of its audience.
+    #[inline]
+    pub fn hear(&mut self, of: &Rc<Log>) -> bool {
+        match &mut self.ticks {
+            Ticks::Shared { log, listens } if Rc::ptr_eq(log, of) => {
+                *listens = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn end(&self) -> u32 {
+        match &self.ticks {
+            Ticks::Own(ticks) => ticks.len() as u32,
+            Ticks::Shared { log, .. } => log.end(),
+        }
+    }
+
+    #[inline]
+    fn view(&self, end: u32) -> View<'_> {
+        match &self.ticks {
+            Ticks::Own(ticks) => View::Own(&ticks[self.taken as usize..end as usize]),
+            Ticks::Shared { log, .. } => View::Shared(log.ticks(self.taken, end)),
+        }
+    }
+
+    #[inline]
+    fn own(&mut self) -> &mut Vec<Queued> {
+        match &mut self.ticks {
+            Ticks::Own(ticks) => ticks,
+            Ticks::Shared { .. } => panic!("who leaves an audience takes its ticks along first"),
+        }
     }
 
     /// Moves what waits to the begin of the vector, where that costs less than it has saved.
     #[inline]
     fn tidy(&mut self) {
-        if self.taken as usize == self.ticks.len() && self.frames.is_none() {
-            self.ticks.clear();
+        let Ticks::Own(ticks) = &mut self.ticks else {
+            return;
+        };
+        if self.taken as usize == ticks.len() && self.frames.is_none() {
+            ticks.clear();
             self.taken = 0;
-        } else {
-            self.move_together();
-        }
-    }
-
-    fn move_together(&mut self) {
-        let taken = self.taken as usize;
-        if taken > TAKEN_MAX && 2 * taken > self.ticks.len() {
-            self.ticks.drain(..taken);
+        } else if self.taken > TAKEN_MAX && 2 * self.taken as usize > ticks.len() {
+            ticks.drain(..self.taken as usize);
             for placed in self.frames.iter_mut().flat_map(|frames| frames.iter_mut()) {
-                placed.before -= taken;
+                placed.before -= self.taken;
             }
             self.taken = 0;
         }
@@ -261,6 +415,37 @@ mod tests {
     }
 
     #[test]
+    fn a_place_in_a_log_is_a_queue_and_who_leaves_takes_it_along() {
+        let log = Rc::new(Log::new(3));
+        log.push(tick(1, 0));
+        let mut queue = Queue::default();
+        queue.share(Rc::clone(&log));
+        assert!(queue.is_empty(), "what was before is not its own");
+        assert_eq!((queue.listen(), queue.listen()), (Some(3), None));
+        assert!(!queue.hear(&Rc::new(Log::new(3))) && queue.hear(&log));
+        for seq in 2..=4 {
+            log.push(tick(seq, 0));
+        }
+        queue.push_frame(frame(5));
+        log.push(tick(6, 0));
+        assert!(matches!(queue.pop(), Some(Entry::Tick(first)) if first.seq == 2));
+        let run: Vec<_> = queue.run().iter().map(|tick| tick.seq).collect();
+        assert_eq!(run, [3, 4]);
+        queue.take_run(1);
+        log.forget_before(2);
+        queue.unshare();
+        log.push(tick(7, 0));
+        queue.push_tick(tick(8, 0));
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop())
+            .map(|entry| match entry {
+                Entry::Tick(tick) => tick.seq,
+                Entry::Frame(frame) => frame.bytes.len() as u64,
+            })
+            .collect();
+        assert_eq!(left, [4, 5, 6, 8]);
+    }
+
+    #[test]
     fn a_long_queue_that_never_empties_does_not_grow() {
         let mut queue = Queue::default();
         for seq in 0..100_000 {
@@ -269,6 +454,10 @@ mod tests {
                 queue.pop();
             }
         }
-        assert!(queue.capacity() < 4 * TAKEN_MAX, "{}", queue.capacity());
+        assert!(
+            queue.capacity() < 4 * TAKEN_MAX as usize,
+            "{}",
+            queue.capacity()
+        );
     }
 }

@@ -36,7 +36,7 @@ const EPOCH: u64 = 1;
 
 /// The floor, and the tape that it follows.
 pub struct Rehearsal {
-    floor: Floor,
+    pub(super) floor: Floor,
     writer: Writer,
     /// The last seq of each channel.
     seqs: FxHashMap<Symbol, [u64; 2]>,
@@ -44,7 +44,7 @@ pub struct Rehearsal {
     users: Arc<Users>,
     places: Places,
     // A socket whose other end is closed is a connection that has ended.
-    audience: Vec<UnixStream>,
+    pub(super) audience: Vec<UnixStream>,
 }
 
 impl Rehearsal {
@@ -54,6 +54,19 @@ impl Rehearsal {
     ///
     /// Where the system gives no memory or descriptor.
     pub fn new(config: Config) -> io::Result<Self> {
+        let sends = Sends::nowhere(config.sends_per_turn);
+        Self::with_sends(config, sends)
+    }
+
+    /// The same with sends that reach the other ends of the subscribers' sockets.
+    #[cfg(test)]
+    pub(super) fn aloud(config: Config) -> io::Result<Self> {
+        let driver = crate::threads::Driver::Epoll;
+        let sends = Sends::new(driver, config.sends_per_turn, config.connections_max)?;
+        Self::with_sends(config, sends)
+    }
+
+    fn with_sends(config: Config, sends: Sends) -> io::Result<Self> {
         let options = TapeOptions {
             slots: config.tape_slots,
             symbols_max: config.symbols_max,
@@ -62,7 +75,6 @@ impl Rehearsal {
         let (writer, tape) = tape::create(options).map_err(io::Error::other)?;
         let mailbox = Mailbox::new(config.handover_queue_max, Bell::new()?);
         let metrics = Metrics::new().map_err(io::Error::other)?;
-        let sends = Sends::nowhere(config.sends_per_turn);
         let seated = IntGauge::new("seated", "Subscribers.").map_err(io::Error::other)?;
         let setup = FloorSetup {
             number: 0,
@@ -98,6 +110,7 @@ impl Rehearsal {
         max_delay_ms: u32,
     ) -> io::Result<()> {
         let (socket, other_end) = UnixStream::pair()?;
+        other_end.set_nonblocking(true)?;
         let session = self.audience.len() as u64;
         let place = self.places.take().ok_or(io::ErrorKind::QuotaExceeded)?;
         let claims = Claims {

@@ -15,7 +15,7 @@ use tickwire_proto::{
 
 use super::{
     Authenticated, Floor, Letter,
-    connection::Rights,
+    connection::{Rights, budget},
     encode,
     join::{Join, Purpose},
     mark_dirty,
@@ -467,12 +467,13 @@ impl Floor {
     }
 
     fn set_options(&mut self, index: u32, id: Option<u32>, max_delay_ms: Option<u32>) {
+        self.leave_audience(index);
         let connection = &mut self.connections[index as usize];
         if let Some(max_delay_ms) = max_delay_ms {
-            connection.max_delay_ms = max_delay_ms;
+            connection.max_delay_ms = budget(max_delay_ms);
             connection.held_since = None;
         }
-        let max_delay_ms = connection.max_delay_ms;
+        let max_delay_ms = connection.max_delay_ms.into();
         self.reply(
             index,
             &Reply::Ack(Ack {

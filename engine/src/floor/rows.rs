@@ -26,6 +26,15 @@ pub struct Subscriber {
     pub conflate: bool,
 }
 
+/// An audience that follows a symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listeners {
+    /// Its key.
+    pub audience: u32,
+    /// Which channels it wants.
+    pub channels: Channels,
+}
+
 /// What a symbol's last records say, up to a position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
@@ -81,9 +90,17 @@ pub struct Row {
     name: Symbol,
     /// Up to where the floor has gone; kept only while there are subscribers.
     pub account: Account,
-    /// Who gets its ticks.
+    /// Who gets its ticks, each by itself.
     pub subscribers: Vec<Subscriber>,
+    /// Who gets them together.
+    pub audiences: Vec<Listeners>,
     wire_ids: SmallVec<[(u64, WireId); 1]>,
+}
+
+impl Row {
+    fn is_followed(&self) -> bool {
+        !self.subscribers.is_empty() || !self.audiences.is_empty()
+    }
 }
 
 /// Every symbol, by its id on the tape.
@@ -122,6 +139,7 @@ impl Rows {
             name,
             account: Account::default(),
             subscribers: Vec::new(),
+            audiences: Vec::new(),
             wire_ids: SmallVec::new(),
         });
         self.wanted.push(false);
@@ -187,7 +205,7 @@ impl Rows {
     pub fn join(&mut self, id: SymbolId, subscriber: Subscriber, position: Position) -> u32 {
         self.account_at(id, position);
         let row = &mut self.table[id.0 as usize];
-        if row.subscribers.is_empty() {
+        if !row.is_followed() {
             self.wanted[id.0 as usize] = true;
             self.tape.add_interest(id, self.floor);
         }
@@ -201,19 +219,32 @@ impl Rows {
         row.subscribers.swap_remove(index as usize);
         if row.subscribers.is_empty() {
             row.subscribers.shrink_to_fit();
+        }
+        let moved = row.subscribers.get(index as usize);
+        let moved = moved.map(|moved| moved.connection);
+        self.forget_unfollowed(id);
+        moved
+    }
+
+    /// Removes an audience.
+    pub fn dismiss(&mut self, id: SymbolId, audience: u32) {
+        let row = &mut self.table[id.0 as usize];
+        row.audiences.retain(|own| own.audience != audience);
+        self.forget_unfollowed(id);
+    }
+
+    fn forget_unfollowed(&mut self, id: SymbolId) {
+        if !self.table[id.0 as usize].is_followed() {
             self.wanted[id.0 as usize] = false;
             self.tape.drop_interest(id, self.floor);
         }
-        row.subscribers
-            .get(index as usize)
-            .map(|moved| moved.connection)
     }
 
     /// The account of a symbol at `position`, which is where this floor stands.
     pub fn account_at(&mut self, id: SymbolId, position: Position) -> Account {
         let tape = Arc::clone(&self.tape);
         let row = &mut self.table[id.0 as usize];
-        if row.subscribers.is_empty() {
+        if !row.is_followed() {
             // Nobody was listening, so nobody kept the account. A floor that stands where the
             // tape no longer reaches starts from nothing: the first tick brings a `start`.
             row.account = Account::at(&tape, id, position).unwrap_or_default();

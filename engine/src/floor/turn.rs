@@ -238,6 +238,7 @@ impl Floor {
         self.metrics.queued_bytes.set(bytes as i64);
         self.metrics.queued_ticks.set(ticks as i64);
         self.metrics.longest_backlog.set(longest as i64);
+        self.metrics.audiences.set(self.audiences.len() as i64);
     }
 
     fn may_park(&self, idle_since: Instant) -> bool {
