@@ -244,7 +244,10 @@ impl Floor {
     /// Strikes a member off, and enters it among its symbols' subscribers.
     fn part(&mut self, index: u32, key: u32) {
         let Audience {
-            interest, members, ..
+            interest,
+            members,
+            listeners,
+            ..
         } = &mut self.audiences.all[key as usize];
         let own = self.connections[index as usize].members.iter().next();
         let place = own.map_or(0, |(_, place)| *place);
@@ -254,6 +257,11 @@ impl Floor {
             moved.members.values_mut().for_each(|at| *at = place);
         }
         let connection = &mut self.connections[index as usize];
+        // Where no tick comes nothing else takes it off the list, however often it comes and goes.
+        let listener = (index, connection.generation);
+        if let Some(at) = listeners.iter().position(|own| *own == listener) {
+            listeners.swap_remove(at);
+        }
         for (symbol, channels) in &interest.channels {
             let subscriber = Subscriber {
                 connection: index,

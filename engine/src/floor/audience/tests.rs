@@ -204,6 +204,22 @@ fn a_log_does_not_grow_while_its_members_keep_up() {
 }
 
 #[test]
+fn who_comes_and_goes_while_no_tick_comes_is_listed_once() {
+    let mut hall = Hall::new(Config::default());
+    for _ in 0..2 {
+        hall.seat(&["A"]);
+    }
+    hall.gather();
+    for _ in 0..10 {
+        hall.ask(0, r#"{"op":"options","max_delay_ms":0}"#);
+        hall.settle();
+        assert_eq!(hall.members(), [2], "it is back with the answer");
+    }
+    let mut all = hall.rehearsal.floor.audiences.all.iter();
+    assert!(all.all(|(_, audience)| audience.listeners.len() == 2));
+}
+
+#[test]
 fn a_member_that_lags_leaves_with_a_gap_and_comes_back() {
     let config = Config {
         lag_soft_ticks: 8,
