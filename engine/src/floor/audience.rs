@@ -197,23 +197,17 @@ impl Floor {
     }
 
     fn enter_audience(&mut self, index: u32, audience: u32) {
+        let members = self.connections[index as usize].members.iter();
+        let rows: Vec<_> = members.map(|(symbol, at)| (*symbol, *at)).collect();
+        for (symbol, at) in rows {
+            self.leave_row(symbol, at);
+        }
         let Audience {
-            interest,
             log,
             members,
             listeners,
             ..
         } = &mut self.audiences.all[audience as usize];
-        for (symbol, _) in &interest.channels {
-            let at = self.connections[index as usize]
-                .members
-                .get(symbol)
-                .copied();
-            let moved = at.and_then(|at| self.rows.leave(*symbol, at).zip(Some(at)));
-            if let Some((moved, at)) = moved {
-                self.connections[moved as usize].members.insert(*symbol, at);
-            }
-        }
         let connection = &mut self.connections[index as usize];
         let place = members.len() as u32;
         connection.members.values_mut().for_each(|at| *at = place);

@@ -83,6 +83,11 @@ impl Floor {
             return;
         };
         self.metrics.subscriptions.dec();
+        self.leave_row(symbol, at);
+    }
+
+    /// Strikes a symbol's subscriber at `at` off; who moves into its place learns it.
+    pub(super) fn leave_row(&mut self, symbol: SymbolId, at: u32) {
         let moved = self.rows.leave(symbol, at);
         if let Some(moved) = moved.and_then(|index| self.connections.get_mut(index as usize)) {
             moved.members.insert(symbol, at);
