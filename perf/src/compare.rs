@@ -1,9 +1,10 @@
 //! The same scenarios against many servers, run by run.
 //!
 //! In each round every server has its turn once. Those that a target sets beside each other play
-//! one behind the other, before the rest, and the order of both moves on from round to round, so
-//! that what changes slowly on the machine falls on all alike. Each run leaves a file; one that
-//! is there already is not repeated, so that a comparison can go on where it was interrupted.
+//! one behind the other, before the rest, so that what changes slowly on the machine falls on all
+//! alike. The order of both is another in every round: a run depends on whom it follows. Each run
+//! leaves a file; one that is there already is not repeated, so that a comparison can go on where
+//! it was interrupted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,7 @@ use crate::{
     scenario::{Arena, RoundCount, Scenario, Settings},
     summary,
     token::Signer,
+    zipf::Random,
 };
 
 /// What to compare, and where.
@@ -198,14 +200,13 @@ impl Turn<'_> {
     }
 }
 
-/// Who plays in `round` of `rounds`, in its order.
+/// Who plays in `round` of `rounds`, in an order that is the round's own.
 fn in_round<'a>(round: u32, rounds: u32, all: &[&'a Contender]) -> Vec<&'a Contender> {
-    if round > rounds || all.is_empty() {
+    if round > rounds {
         return Vec::new();
     }
-    let mut order = all.to_vec();
-    order.rotate_left((round as usize - 1) % all.len());
-    order
+    let order = Random::new(round.into()).shuffled(all.len() as u32);
+    order.iter().map(|&place| all[place as usize]).collect()
 }
 
 /// Of every server that has a run to make, by name.
@@ -256,22 +257,23 @@ mod tests {
     }
 
     #[test]
-    fn those_of_targets_play_together_and_each_place_falls_to_each_in_turn() {
-        let compare = comparison(Scenario::Hot, RoundCount::each(3));
+    fn those_of_targets_play_together_and_after_another_in_each_round() {
+        let compare = comparison(Scenario::Hot, RoundCount::each(9));
         let turns = compare.turns();
-        let order = |round| {
-            let own = turns.iter().filter(|turn| turn.round == round);
-            own.map(|turn| &*turn.contender.name).collect::<Vec<_>>()
-        };
-        let (first, second) = (order(1), order(2));
-        // Spinning says nothing about a busy server.
-        assert_eq!(first.len(), 7);
-        let of_targets = ["tickwire", "tickwire-sbe", "tickwire-delay20"];
-        assert_eq!(first[..3], of_targets);
-        assert_eq!(second[..3], [of_targets[1], of_targets[2], of_targets[0]]);
-        assert_eq!(second[3..6], first[4..], "so do the others");
-        assert_eq!(second[6], first[3]);
         assert!(turns.is_sorted_by_key(|turn| turn.round));
+        let of_targets = ["tickwire", "tickwire-delay20", "tickwire-sbe"];
+        let mut followed = BTreeSet::new();
+        for round in turns.chunk_by(|a, b| a.round == b.round) {
+            // Spinning says nothing about a busy server.
+            assert_eq!(round.len(), 7);
+            let order: Vec<&str> = round.iter().map(|turn| &*turn.contender.name).collect();
+            let mut first = order[..3].to_vec();
+            first.sort_unstable();
+            assert_eq!(first, of_targets);
+            followed.extend(order.windows(2).map(|pair| (pair[0], pair[1])));
+        }
+        let of_both = |pair: &&(&str, &str)| of_targets.contains(&pair.1);
+        assert_eq!(followed.iter().filter(of_both).count(), 6, "{followed:?}");
     }
 
     #[test]
