@@ -82,6 +82,7 @@ fn a_floor_that_sends_allocates_nothing_per_tick() {
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         floors: 1,
         per_ip_rate: 0,
+        per_ip_connections_max: 0,
         ..Config::default()
     };
     let engine = Engine::start_with_secret(config, SECRET).unwrap();

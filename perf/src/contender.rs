@@ -323,7 +323,9 @@ impl Contender {
 /// tickwire's command line: its defaults, but for the limit per IP, as all connections come from
 /// one.
 fn serve(listen: std::net::SocketAddr, admin: std::net::SocketAddr, secret: &Path) -> Vec<String> {
-    let mut line: Vec<String> = ["serve", "--set", "per_ip_rate=0"].map(String::from).into();
+    let unlimited = ["--set=per_ip_rate=0", "--set=per_ip_connections_max=0"];
+    let mut line = vec!["serve".to_owned()];
+    line.extend(unlimited.map(String::from));
     line.extend(["--listen".to_owned(), listen.to_string()]);
     line.extend(["--admin".to_owned(), admin.to_string()]);
     line.extend(["--jwt-hs256-file".to_owned(), secret.display().to_string()]);

@@ -165,6 +165,12 @@ impl Check {
         self.range("per_ip_rate", config.per_ip_rate, 0..=1_000_000);
         self.range("per_ip_burst", config.per_ip_burst, 1..=1_000_000);
         self.range("per_ip_table_max", config.per_ip_table_max, 1..=1 << 24);
+        self.range(
+            "per_ip_connections_max",
+            config.per_ip_connections_max,
+            0..=10_000_000,
+        );
+        self.range("handshakes_per_s", config.handshakes_per_s, 0..=1_000_000);
         self.range("half_open_max", config.half_open_max, 1..=1 << 20);
         self.range("connections_max", config.connections_max, 1..=10_000_000);
         self.range("head_bytes_max", config.head_bytes_max, 1_024..=MIB);

@@ -8,9 +8,11 @@
 
 mod check;
 mod load;
+mod networks;
 
 pub use check::{Conflict, Invalid, OutOfRange, validate};
 pub use load::{ConfigError, Setting, Sources, keys, to_toml};
+pub use networks::Networks;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -81,12 +83,18 @@ pub struct Config {
     pub token_expiring_s: u64,
 
     // --- door ---
+    /// Proxies that are believed whom they speak for, by the PROXY protocol or `X-Forwarded-For`.
+    pub trusted_proxies: Networks,
     /// Handshakes per second and IP (IPv6: /64), 0 for no limit; above: 429.
     pub per_ip_rate: u32,
     /// Handshakes that one IP may make at once.
     pub per_ip_burst: u32,
     /// IPs remembered; at the bound unknown IPs share one allowance.
     pub per_ip_table_max: usize,
+    /// Connections of one IP (IPv6: /64), 0 for no limit; above: 429.
+    pub per_ip_connections_max: u32,
+    /// Handshakes per second in all, 0 for no limit; above: 503.
+    pub handshakes_per_s: u32,
     /// Connections being shaken hands with; above: 503.
     pub half_open_max: usize,
     /// Connections in all; above: 503.
@@ -192,9 +200,12 @@ impl Default for Config {
             require_entitlements: false,
             token_grace_s: 30,
             token_expiring_s: 60,
+            trusted_proxies: Networks::default(),
             per_ip_rate: 3,
             per_ip_burst: 10,
             per_ip_table_max: 65_536,
+            per_ip_connections_max: 1_024,
+            handshakes_per_s: 20_000,
             half_open_max: 1_024,
             connections_max: 100_000,
             head_bytes_max: 8_192,

@@ -22,9 +22,8 @@ use rustix::{
 
 use super::{
     Orders, Parts,
-    answer::Refusal,
     greeting::{self, Hall},
-    limits::retry_after_s,
+    origin::Origin,
 };
 use crate::{bell::Readiness, threads};
 
@@ -118,36 +117,15 @@ fn accept_some(listener: &Readiness, hall: &Rc<Hall>) -> Result<Queue, Errno> {
 
 /// Decides, before a byte is read, whether a connection is worth a handshake.
 fn receive(hall: &Rc<Hall>, socket: OwnedFd, peer: SocketAddr) {
-    let soon = || retry_after_s(Duration::ZERO);
-    if hall.orders.draining() {
-        return greeting::dismiss(
-            hall,
-            socket,
-            &Refusal::Draining {
-                retry_after_s: soon(),
-            },
-        );
-    }
-    if let Err(wait) = hall.per_ip.check(peer) {
-        return greeting::dismiss(
-            hall,
-            socket,
-            &Refusal::RateLimited {
-                retry_after_s: retry_after_s(wait),
-            },
-        );
+    let origin = Origin::of(peer, hall.trusted());
+    if let Err(refusal) = hall.may_knock(origin) {
+        return greeting::dismiss(hall, socket, &refusal);
     }
     match hall.half_open.take() {
-        Some(place) if hall.connections.any_left() => {
-            monoio::spawn(greeting::greet(Rc::clone(hall), socket, peer, place));
+        Some(place) if hall.users.has_room() => {
+            monoio::spawn(greeting::greet(Rc::clone(hall), socket, origin, place));
         }
-        _ => greeting::dismiss(
-            hall,
-            socket,
-            &Refusal::AtCapacity {
-                retry_after_s: soon(),
-            },
-        ),
+        _ => greeting::dismiss(hall, socket, &Hall::at_capacity()),
     }
 }
 
@@ -187,6 +165,9 @@ async fn keep_house(hall: &Hall) {
         hall.metrics
             .per_ip_table
             .set(hall.per_ip.remembered() as i64);
+        let (users, ips) = hall.users.count();
+        hall.metrics.users.set(users as i64);
+        hall.metrics.client_ips.set(ips as i64);
         hall.metrics.auth_queue.set(hall.desk.waiting() as i64);
     }
 }

@@ -37,6 +37,11 @@ pub enum Refusal {
         /// When to come back.
         retry_after_s: u64,
     },
+    /// 429: its IP has as many connections as it may have.
+    TooManyConnections {
+        /// When to come back.
+        retry_after_s: u64,
+    },
     /// 431: the head is too large, or has too many fields.
     HeadTooLarge,
     /// 503: no place left.
@@ -52,6 +57,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// 400 with the code `bad_request`.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::BadRequest {
+            code: ErrorCode::BadRequest,
+            message: message.into(),
+        }
+    }
+
     /// The status line's code and text.
     pub fn status(&self) -> (u16, &'static str) {
         match self {
@@ -62,7 +75,9 @@ impl Refusal {
             Self::MethodNotAllowed => (405, "Method Not Allowed"),
             Self::Timeout => (408, "Request Timeout"),
             Self::UpgradeRequired => (426, "Upgrade Required"),
-            Self::RateLimited { .. } => (429, "Too Many Requests"),
+            Self::RateLimited { .. } | Self::TooManyConnections { .. } => {
+                (429, "Too Many Requests")
+            }
             Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
             Self::AtCapacity { .. } | Self::Draining { .. } => (503, "Service Unavailable"),
         }
@@ -79,17 +94,19 @@ impl Refusal {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "timeout",
             Self::UpgradeRequired => "upgrade_required",
-            Self::RateLimited { .. } => "rate_limited",
+            Self::RateLimited { .. } | Self::TooManyConnections { .. } => "rate_limited",
             Self::HeadTooLarge => "head_too_large",
             Self::AtCapacity { .. } => "at_capacity",
             Self::Draining { .. } => "draining",
         }
     }
 
-    /// The metric's `reason`: what was wrong with a token, else nothing.
+    /// The metric's `reason`: what was wrong with a token, which limit of an IP it was, else nothing.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BadToken(error) => error.label(),
+            Self::RateLimited { .. } => "handshakes",
+            Self::TooManyConnections { .. } => "connections",
             _ => "",
         }
     }
@@ -106,7 +123,8 @@ impl Refusal {
             Self::MethodNotAllowed => "only GET is served here".to_owned(),
             Self::Timeout => "the request took too long to arrive".to_owned(),
             Self::UpgradeRequired => "a WebSocket upgrade (version 13) is needed".to_owned(),
-            Self::RateLimited { .. } => "too many connections from this address".to_owned(),
+            Self::RateLimited { .. } => "too many handshakes from this address".to_owned(),
+            Self::TooManyConnections { .. } => "too many connections from this address".to_owned(),
             Self::HeadTooLarge => "the request head is too large".to_owned(),
             Self::AtCapacity { .. } => "no place left at the moment".to_owned(),
             Self::Draining { .. } => "this host is about to end".to_owned(),
@@ -125,6 +143,7 @@ impl Refusal {
                     .to_owned()
             }
             Self::RateLimited { retry_after_s }
+            | Self::TooManyConnections { retry_after_s }
             | Self::AtCapacity { retry_after_s }
             | Self::Draining { retry_after_s } => format!("Retry-After: {retry_after_s}\r\n"),
             _ => String::new(),
@@ -182,6 +201,11 @@ mod tests {
                 429,
                 "retry-after: 3",
             ),
+            (
+                Refusal::TooManyConnections { retry_after_s: 2 },
+                429,
+                "retry-after: 2",
+            ),
             (Refusal::HeadTooLarge, 431, ""),
             (
                 Refusal::AtCapacity { retry_after_s: 4 },
@@ -238,12 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_bad_token_has_a_reason() {
-        for (refusal, _, _) in all() {
-            assert_eq!(
-                refusal.reason().is_empty(),
-                !matches!(refusal, Refusal::BadToken(_))
-            );
+    fn a_code_that_says_too_little_has_a_reason_beside_it() {
+        for (refusal, status, _) in all() {
+            let expected = status == 429 || matches!(refusal, Refusal::BadToken(_));
+            assert_eq!(!refusal.reason().is_empty(), expected, "{refusal:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
     sync::Arc,
@@ -24,11 +24,16 @@ use super::{
     closing::Closing,
     handover::{Admitted, Handover},
     handshake::{Admission, Rules, Verdict, judge},
-    limits::{PerIp, Place, Places, retry_after_s},
+    limits::{Handshakes, PerIp, Place, Places, retry_after_s},
     metrics::Metrics,
+    origin::{Announcement, Origin},
     users::Users,
 };
-use crate::{bell::Readiness, clock, config::Config};
+use crate::{
+    bell::Readiness,
+    clock,
+    config::{Config, Networks},
+};
 
 /// Refused connections that are kept until the peer has read the answer; above, they are closed
 /// at once, and a slow peer may see a reset instead.
@@ -50,12 +55,12 @@ pub(super) struct Hall {
     pub(super) metrics: Metrics,
     pub(super) per_ip: PerIp,
     pub(super) half_open: Places,
-    pub(super) connections: Places,
     pub(super) reload_interval: Duration,
     pub(super) closing: Closing,
+    pub(super) users: Arc<Users>,
+    handshakes: Handshakes,
     lingering: Places,
     handover: Arc<dyn Handover>,
-    users: Arc<Users>,
     config: Arc<Config>,
     last_number: Cell<u64>,
     scratch: RefCell<Box<[u8]>>,
@@ -73,12 +78,15 @@ impl Hall {
         } = parts;
         Self {
             per_ip: PerIp::new(&config),
+            handshakes: Handshakes::new(config.handshakes_per_s),
+            users: Arc::new(Users::new(
+                Places::new(config.connections_max, metrics.connections.clone()),
+                config.per_ip_connections_max,
+            )),
             half_open: Places::new(config.half_open_max, metrics.half_open.clone()),
-            connections: Places::new(config.connections_max, metrics.connections.clone()),
             lingering: Places::new(LINGERING_MAX, metrics.lingering.clone()),
             reload_interval: Duration::from_millis(config.jwt_reload_ms.max(1)),
             closing: Closing::default(),
-            users: Arc::default(),
             // Random, so that the sessions of two runs do not look alike in logs; without the top
             // bit, so that counting never wraps.
             last_number: Cell::new(rand::random::<u64>() >> 1),
@@ -102,6 +110,47 @@ impl Hall {
         self.orders.stopped() || self.orders.draining() && !self.closing.has_begun()
     }
 
+    /// Whose word is taken for whom they speak.
+    pub(super) fn trusted(&self) -> &Networks {
+        &self.config.trusted_proxies
+    }
+
+    /// Whether a new connection may begin a handshake.
+    pub(super) fn may_knock(&self, origin: Origin) -> Result<(), Refusal> {
+        if self.orders.draining() {
+            return Err(Self::draining());
+        }
+        // First, so that one IP cannot use up the handshakes of all.
+        self.within_limits_of_ip(origin)?;
+        self.handshakes.check().map_err(|wait| Refusal::AtCapacity {
+            retry_after_s: retry_after_s(wait),
+        })
+    }
+
+    /// Takes a handshake from the allowance of a client's IP, and looks whether it may have one more
+    /// connection.
+    fn within_limits_of_ip(&self, origin: Origin) -> Result<(), Refusal> {
+        let Some(client) = origin.client() else {
+            return Ok(());
+        };
+        self.per_ip
+            .check(client)
+            .map_err(|wait| Refusal::RateLimited {
+                retry_after_s: retry_after_s(wait),
+            })?;
+        if self.users.has_room_for(client) {
+            Ok(())
+        } else {
+            Err(Self::too_many_connections())
+        }
+    }
+
+    fn too_many_connections() -> Refusal {
+        Refusal::TooManyConnections {
+            retry_after_s: retry_after_s(Duration::ZERO),
+        }
+    }
+
     fn next_number(&self) -> u64 {
         self.last_number.set(self.last_number.get() + 1);
         self.last_number.get()
@@ -113,7 +162,7 @@ impl Hall {
         }
     }
 
-    fn at_capacity() -> Refusal {
+    pub(super) fn at_capacity() -> Refusal {
         Refusal::AtCapacity {
             retry_after_s: retry_after_s(Duration::ZERO),
         }
@@ -123,19 +172,25 @@ impl Hall {
     fn admit(&self, half_open: HalfOpen, admission: Admission) -> Result<(), (OwnedFd, Refusal)> {
         let HalfOpen {
             watch,
-            peer,
+            origin,
             mut received,
+            ..
         } = half_open;
         let socket = watch.into_descriptor();
         if self.orders.draining() {
             return Err((socket, Self::draining()));
         }
-        let Some(place) = self.connections.take() else {
-            return Err((socket, Self::at_capacity()));
-        };
+        let client = origin.client();
+        // Others of its IP may have been admitted meanwhile.
+        if client.is_some_and(|client| !self.users.has_room_for(client)) {
+            return Err((socket, Self::too_many_connections()));
+        }
         // Drawn at admission, so that sessions count in its order.
         let session = self.next_number();
         let sub = admission.grant.sub.clone();
+        let Some(slot) = self.users.enter(&sub, session, client) else {
+            return Err((socket, Self::at_capacity()));
+        };
         let most = admission.grant.max_connections;
         let admitted = Admitted {
             socket: self.tuned(socket),
@@ -145,9 +200,9 @@ impl Hall {
             subprotocol: admission.subprotocol,
             subscribe: admission.subscribe,
             max_delay_ms: admission.max_delay_ms,
-            peer,
+            peer: origin.address(),
             session,
-            slot: self.users.enter(&sub, session, place),
+            slot,
             grant: admission.grant,
         };
         if let Err(admitted) = self.handover.hand_over(admitted) {
@@ -195,19 +250,22 @@ impl Hall {
 /// A connection whose request is not complete.
 struct HalfOpen {
     watch: Readiness,
-    peer: SocketAddr,
+    origin: Origin,
+    /// Whether nothing may come in front of the request any more.
+    announced: bool,
     received: Vec<u8>,
 }
 
 /// Reads a request, judges it, and hands the connection over or turns it away.
-pub(super) async fn greet(hall: Rc<Hall>, socket: OwnedFd, peer: SocketAddr, place: Place) {
+pub(super) async fn greet(hall: Rc<Hall>, socket: OwnedFd, origin: Origin, place: Place) {
     let Ok(watch) = Readiness::new(socket) else {
         // Out of descriptors: what would be the answer's socket is gone with it.
         return hall.metrics.accept_errors.inc();
     };
     let mut half_open = HalfOpen {
         watch,
-        peer,
+        origin,
+        announced: origin.client().is_some(),
         received: Vec::new(),
     };
     let deadline = Duration::from_millis(hall.config.head_timeout_ms);
@@ -254,7 +312,7 @@ impl HalfOpen {
                         || self.received[before..].contains(&b'\n')
                         || self.received.len() >= rules.head_bytes_max =>
                 {
-                    match judge(&self.received, &rules, clock::wall_s()) {
+                    match self.judge(hall, &rules) {
                         Verdict::NeedMore => {}
                         verdict => return Ok(verdict),
                     }
@@ -262,6 +320,50 @@ impl HalfOpen {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Judges what has come, once it is known whom a trusted proxy in front speaks for.
+    fn judge(&mut self, hall: &Hall, rules: &Rules<'_>) -> Verdict {
+        match self.is_announced(hall, rules.head_bytes_max) {
+            Ok(true) => {}
+            Ok(false) => return Verdict::NeedMore,
+            Err(refusal) => return Verdict::Refuse(refusal),
+        }
+        let origin = &mut self.origin;
+        judge(&self.received, rules, clock::wall_s(), |fields| {
+            if origin.client().is_none() {
+                *origin = origin.forwarded(fields, hall.trusted())?;
+                hall.within_limits_of_ip(*origin)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether what a trusted proxy may say in front of the request is known, or cannot come any
+    /// more.
+    fn is_announced(&mut self, hall: &Hall, head_bytes_max: usize) -> Result<bool, Refusal> {
+        if self.announced {
+            return Ok(true);
+        }
+        match Announcement::parse(&self.received) {
+            Announcement::NeedMore if self.received.len() < head_bytes_max => return Ok(false),
+            Announcement::NeedMore => return Err(Refusal::HeadTooLarge),
+            Announcement::Malformed => {
+                return Err(Refusal::bad_request(
+                    "not the PROXY protocol, version 1 or 2",
+                ));
+            }
+            Announcement::Absent => {}
+            Announcement::Present { bytes, client } => {
+                self.received.drain(..bytes);
+                if let Some(client) = client {
+                    self.origin = Origin::of(client, hall.trusted());
+                    hall.within_limits_of_ip(self.origin)?;
+                }
+            }
+        }
+        self.announced = true;
+        Ok(true)
     }
 }
 

@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use tickwire_proto::{
     claims::{Allowed, Grant},
-    code::ErrorCode,
     request::Subscribe,
     upgrade::{self, Endpoint, Offer, Query, Subprotocol, UpgradeError},
 };
@@ -61,13 +60,21 @@ pub struct Admission {
 /// The first failure decides, in this order: size, syntax, path, method, upgrade, query, offer,
 /// token, entitlement. So a scanner costs no signature, and an anonymous peer learns nothing but
 /// what the published protocol says.
-pub fn judge(received: &[u8], rules: &Rules, now_s: u64) -> Verdict {
+///
+/// `pass` is told the fields of a request whose syntax is sound, and has a say before all the rest.
+pub fn judge(
+    received: &[u8],
+    rules: &Rules,
+    now_s: u64,
+    pass: impl FnOnce(&HeaderMap) -> Result<(), Refusal>,
+) -> Verdict {
     let (head_bytes, request) = match parse(received, rules.head_bytes_max) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return Verdict::NeedMore,
         Err(refusal) => return Verdict::Refuse(refusal),
     };
-    match admit(head_bytes, &request, rules, now_s) {
+    let passed = pass(request.headers());
+    match passed.and_then(|()| admit(head_bytes, &request, rules, now_s)) {
         Ok(admission) => Verdict::Admit(Box::new(admission)),
         Err(refusal) => Verdict::Refuse(refusal),
     }
@@ -121,7 +128,7 @@ fn parse(received: &[u8], head_bytes_max: usize) -> Result<Option<(usize, Reques
         Ok(httparse::Status::Complete(bytes)) if bytes <= head_bytes_max => bytes,
         Ok(httparse::Status::Partial) if received.len() < head_bytes_max => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
-        Err(_) => return Err(bad("not an HTTP/1.1 request")),
+        Err(_) => return Err(Refusal::bad_request("not an HTTP/1.1 request")),
     };
     let request = to_request(&head)?;
     check_framing(request.headers())?;
@@ -129,9 +136,9 @@ fn parse(received: &[u8], head_bytes_max: usize) -> Result<Option<(usize, Reques
 }
 
 fn to_request(head: &httparse::Request) -> Result<Request<()>, Refusal> {
-    let malformed = || bad("not an HTTP/1.1 request");
+    let malformed = || Refusal::bad_request("not an HTTP/1.1 request");
     if head.version != Some(1) {
-        return Err(bad("HTTP/1.1 is needed"));
+        return Err(Refusal::bad_request("HTTP/1.1 is needed"));
     }
     let mut request = Request::new(());
     *request.version_mut() = Version::HTTP_11;
@@ -142,7 +149,7 @@ fn to_request(head: &httparse::Request) -> Result<Request<()>, Refusal> {
     *request.uri_mut() = head
         .path
         .and_then(|target| target.parse::<Uri>().ok())
-        .ok_or_else(|| bad("the request target is no URL"))?;
+        .ok_or_else(|| Refusal::bad_request("the request target is no URL"))?;
     let fields = request.headers_mut();
     fields.reserve(head.headers.len());
     for field in &*head.headers {
@@ -157,13 +164,13 @@ fn to_request(head: &httparse::Request) -> Result<Request<()>, Refusal> {
 /// WebSocket frames, so there must be none.
 fn check_framing(fields: &HeaderMap) -> Result<(), Refusal> {
     if fields.get_all(header::HOST).iter().count() != 1 {
-        return Err(bad("exactly one Host is needed"));
+        return Err(Refusal::bad_request("exactly one Host is needed"));
     }
     let empty = |length: &HeaderValue| length.as_bytes() == b"0";
     let body = fields.contains_key(header::TRANSFER_ENCODING)
         || !fields.get_all(header::CONTENT_LENGTH).iter().all(empty);
     if body {
-        Err(bad("an upgrade has no body"))
+        Err(Refusal::bad_request("an upgrade has no body"))
     } else {
         Ok(())
     }
@@ -177,7 +184,7 @@ fn not_an_upgrade(error: &Error) -> Refusal {
             | ProtocolError::MissingUpgradeWebSocketHeader
             | ProtocolError::MissingSecWebSocketVersionHeader,
         ) => Refusal::UpgradeRequired,
-        _ => bad("Sec-WebSocket-Key must be 16 bytes in base64"),
+        _ => Refusal::bad_request("Sec-WebSocket-Key must be 16 bytes in base64"),
     }
 }
 
@@ -186,7 +193,7 @@ fn authorization(request: &Request<()>) -> Result<Option<&str>, Refusal> {
     match texts(request, &header::AUTHORIZATION)?.as_slice() {
         [] => Ok(None),
         [value] => Ok(upgrade::bearer(value)),
-        _ => Err(bad("Authorization is given twice")),
+        _ => Err(Refusal::bad_request("Authorization is given twice")),
     }
 }
 
@@ -198,7 +205,7 @@ fn texts<'a>(request: &'a Request<()>, name: &HeaderName) -> Result<Vec<&'a str>
         .map(|value| {
             value
                 .to_str()
-                .map_err(|_| bad(&format!("{name} is no plain ASCII")))
+                .map_err(|_| Refusal::bad_request(format!("{name} is no plain ASCII")))
         })
         .collect()
 }
@@ -218,13 +225,6 @@ fn entitled(grant: &Grant, endpoint: Endpoint, subscribe: Option<&Subscribe>) ->
                     .iter()
                     .any(|selector| grant.symbols.intersect(selector) != Allowed::Nothing)
         }),
-    }
-}
-
-fn bad(message: &str) -> Refusal {
-    Refusal::BadRequest {
-        code: ErrorCode::BadRequest,
-        message: message.to_owned(),
     }
 }
 

@@ -1,15 +1,16 @@
-//! How much the door takes on: handshakes per IP, and places of which there are only so many.
+//! How much the door takes on: handshakes per IP and in all, and places of which there are only so
+//! many.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroU64},
     time::Duration,
 };
 
 use governor::{
-    Quota, RateLimiter,
+    DefaultDirectRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
     middleware::NoOpMiddleware,
     nanos::Nanos,
@@ -52,9 +53,22 @@ impl Places {
     ///
     /// Two threads that race for the last place may both be refused, but never both succeed.
     pub fn take(&self) -> Option<Place> {
+        self.occupy().then(|| Place(self.taken.clone()))
+    }
+
+    /// As [`Places::take`], for whoever calls [`Places::vacate`] itself; whether a place was left.
+    pub fn occupy(&self) -> bool {
         self.taken.inc();
-        let place = Place(self.taken.clone());
-        (self.taken.get() <= self.most).then_some(place)
+        let left = self.taken.get() <= self.most;
+        if !left {
+            self.vacate();
+        }
+        left
+    }
+
+    /// Gives back what was [occupied](Places::occupy).
+    pub fn vacate(&self) {
+        self.taken.dec();
     }
 
     /// Whether a place is left now.
@@ -70,23 +84,49 @@ impl Drop for Place {
 }
 
 /// Who counts as one peer: an IPv4 address, or an IPv6 /64, which is what one site gets.
+///
+/// One word, as every connection keeps one: the complement of the /64, or of `ffff:ffff` and the
+/// IPv4 address, where IPv6 has nobody (`ff00::/8` is multicast, RFC 4291 § 2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Peer {
-    V4([u8; 4]),
-    V6([u8; 8]),
-}
+pub struct Peer(NonZeroU64);
 
 impl Peer {
-    fn of(address: IpAddr) -> Self {
+    /// Whom `address` belongs to.
+    pub fn of(address: IpAddr) -> Self {
         // An IPv4 client of a dual-stack listener comes as ::ffff:a.b.c.d.
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let mut network = [0; 8];
-                network.copy_from_slice(&address.octets()[..8]);
-                Self::V6(network)
-            }
-        }
+        let word = match address.to_canonical() {
+            IpAddr::V4(address) => 0xffff_ffff_0000_0000 | u64::from(address.to_bits()),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        };
+        // All ones is broadcast or multicast, and no client's address.
+        Self(NonZeroU64::new(!word).unwrap_or(NonZeroU64::MAX))
+    }
+}
+
+/// The handshakes of all together, evenly: at most a tenth of a second's at once.
+pub struct Handshakes(Option<DefaultDirectRateLimiter>);
+
+impl Handshakes {
+    /// `per_s` of them; 0 is no limit.
+    pub fn new(per_s: u32) -> Self {
+        Self(NonZeroU32::new(per_s).map(|rate| {
+            let burst = NonZeroU32::new(per_s / 10).unwrap_or(NonZeroU32::MIN);
+            RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
+        }))
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait for the next one.
+    pub fn check(&self) -> Result<(), Duration> {
+        let Some(limiter) = &self.0 else {
+            return Ok(());
+        };
+        limiter
+            .check()
+            .map_err(|not_until| not_until.wait_time_from(limiter.clock().now()))
     }
 }
 
@@ -116,17 +156,17 @@ impl<C: Clock> PerIp<C> {
         )))
     }
 
-    /// Takes one handshake from the allowance of `peer`.
+    /// Takes one handshake from the allowance of `address`.
     ///
     /// # Errors
     ///
     /// How long to wait for the next one.
-    pub fn check(&self, peer: SocketAddr) -> Result<(), Duration> {
+    pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
         let Some(buckets) = &self.0 else {
             return Ok(());
         };
         buckets
-            .check_key(&Peer::of(peer.ip()))
+            .check_key(&Peer::of(address))
             .map_err(|not_until| not_until.wait_time_from(buckets.clock().now()))
     }
 
@@ -224,8 +264,18 @@ mod tests {
         (PerIp::with_clock(&config, clock.clone()), clock)
     }
 
-    fn peer(address: &str) -> SocketAddr {
-        SocketAddr::new(address.parse().unwrap(), 1234)
+    fn peer(address: &str) -> IpAddr {
+        address.parse().unwrap()
+    }
+
+    #[test]
+    fn handshakes_in_all_are_bounded_unless_the_bound_is_zero() {
+        let bounded = Handshakes::new(1);
+        bounded.check().unwrap();
+        let wait = bounded.check().unwrap_err();
+        assert!(wait <= Duration::from_secs(1), "{wait:?}");
+        let unbounded = Handshakes::new(0);
+        assert!((0..100_000).all(|_| unbounded.check().is_ok()));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// `tickwire_per_ip_table`: IPs remembered.
     pub per_ip_table: IntGauge,
+    /// `tickwire_users`: users with a connection.
+    pub users: IntGauge,
+    /// `tickwire_client_ips`: IPs with a connection.
+    pub client_ips: IntGauge,
     /// `tickwire_auth_queue`: in-band tokens waiting for verification.
     pub auth_queue: IntGauge,
     /// `tickwire_accept_errors_total`: accepts that failed, as when descriptors run out.
@@ -56,6 +60,8 @@ impl Metrics {
                 "Connections handed over and not ended",
             )?,
             per_ip_table: gauge("tickwire_per_ip_table", "IPs remembered by the door")?,
+            users: gauge("tickwire_users", "Users with a connection")?,
+            client_ips: gauge("tickwire_client_ips", "IPs with a connection")?,
             auth_queue: gauge(
                 "tickwire_auth_queue",
                 "In-band tokens waiting for verification",

@@ -23,6 +23,7 @@ pub mod handshake;
 pub mod keys;
 pub mod limits;
 pub mod metrics;
+mod origin;
 pub mod users;
 
 use std::{

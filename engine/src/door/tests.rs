@@ -36,6 +36,11 @@ on_both_drivers! {
     an_oversized_head_is_431
     garbage_is_400_at_once
     an_ip_over_its_allowance_is_429_and_told_when_to_return
+    an_ip_with_its_most_connections_is_429_until_one_ends
+    limits_per_ip_see_through_a_trusted_proxy
+    of_anyone_else_a_proxys_words_are_not_believed
+    a_proxy_that_stutters_is_told
+    more_handshakes_than_a_second_has_are_503
     more_half_open_connections_than_places_are_503
     more_connections_than_places_are_503_until_one_ends
     a_full_queue_is_503_and_gives_the_place_back
@@ -80,6 +85,7 @@ struct Stage {
 fn stage(driver: Driver, change: impl FnOnce(&mut Config)) -> Stage {
     let mut config = Config {
         per_ip_rate: 0,
+        per_ip_connections_max: 0,
         ..Config::default()
     };
     change(&mut config);
@@ -243,6 +249,89 @@ fn an_ip_over_its_allowance_is_429_and_told_when_to_return(driver: Driver) {
     let text = assert_refused(stage.send(upgrade(&claims())), 429, "rate_limited");
     assert!((1..=6).contains(&retry_after_s(&text)), "{text}");
     drop(admitted);
+}
+
+fn an_ip_with_its_most_connections_is_429_until_one_ends(driver: Driver) {
+    let stage = stage(driver, |config| config.per_ip_connections_max = 1);
+    let _client = stage.send(upgrade(&claims()));
+    let first = stage.next();
+    let text = assert_refused(stage.send(upgrade(&claims())), 429, "rate_limited");
+    assert!(retry_after_s(&text) >= 1);
+    drop(first);
+    let _client = stage.send(upgrade(&claims()));
+    stage.next();
+}
+
+/// A stage behind a proxy on this host, where every client has one handshake.
+fn behind_a_proxy(driver: Driver) -> Stage {
+    stage(driver, |config| {
+        config.trusted_proxies = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+        config.per_ip_rate = 1;
+        config.per_ip_burst = 1;
+    })
+}
+
+/// As a client's, who is at `address`.
+fn forwarded_upgrade(address: &str) -> String {
+    upgrade(&claims()).replacen("\r\n", &format!("\r\nX-Forwarded-For: {address}\r\n"), 1)
+}
+
+fn limits_per_ip_see_through_a_trusted_proxy(driver: Driver) {
+    let stage = behind_a_proxy(driver);
+    let by_field = |host: u8| forwarded_upgrade(&format!("198.51.100.9, 192.0.2.{host}"));
+    let announced = |host: u8| {
+        format!("PROXY TCP4 192.0.2.{host} 127.0.0.1 4242 443\r\n") + &upgrade(&claims())
+    };
+    let mut clients = Vec::new();
+    for (host, request) in [(1, by_field(1)), (2, announced(2)), (3, by_field(3))] {
+        clients.push(stage.send(request + "frames"));
+        let admitted = stage.next();
+        assert_eq!(admitted.peer.ip(), std::net::Ipv4Addr::new(192, 0, 2, host));
+        assert_eq!(admitted.early, b"frames");
+    }
+    for request in [by_field(2), announced(1)] {
+        assert_refused(stage.send(request), 429, "rate_limited");
+    }
+    // The proxy itself, which looks whether anyone is at home, has no limit.
+    for _ in 0..3 {
+        clients.push(stage.send("PROXY UNKNOWN\r\n".to_owned() + &upgrade(&claims())));
+        assert!(stage.next().peer.ip().is_loopback());
+    }
+}
+
+fn of_anyone_else_a_proxys_words_are_not_believed(driver: Driver) {
+    let stage = stage(driver, |config| {
+        config.per_ip_rate = 1;
+        config.per_ip_burst = 2;
+    });
+    let _client = stage.send(forwarded_upgrade("192.0.2.1"));
+    assert!(stage.next().peer.ip().is_loopback());
+    let announced = "PROXY TCP4 192.0.2.1 127.0.0.1 4242 443\r\n".to_owned() + &upgrade(&claims());
+    assert_refused(stage.send(announced), 400, "bad_request");
+    let other = stage.send(forwarded_upgrade("192.0.2.2"));
+    assert_refused(other, 429, "rate_limited");
+}
+
+fn a_proxy_that_stutters_is_told(driver: Driver) {
+    let stage = behind_a_proxy(driver);
+    let wrong = stage.send("PROXY TCP4 here there 1 2\r\n");
+    assert_refused(wrong, 400, "bad_request");
+    assert_refused(stage.send(forwarded_upgrade("unknown")), 400, "bad_request");
+    // A header of version 2 that says it has 65,535 bytes.
+    let endless = [
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".as_slice(),
+        &[0; 10_000],
+    ]
+    .concat();
+    assert_refused(stage.send(endless), 431, "head_too_large");
+}
+
+fn more_handshakes_than_a_second_has_are_503(driver: Driver) {
+    let stage = stage(driver, |config| config.handshakes_per_s = 1);
+    let _client = stage.send(upgrade(&claims()));
+    stage.next();
+    let text = assert_refused(stage.send(upgrade(&claims())), 503, "at_capacity");
+    assert!(retry_after_s(&text) >= 1);
 }
 
 fn more_half_open_connections_than_places_are_503(driver: Driver) {

@@ -42,7 +42,6 @@ pub struct Rehearsal {
     seqs: FxHashMap<Symbol, [u64; 2]>,
     now: Millis,
     users: Arc<Users>,
-    places: Places,
     // A socket whose other end is closed is a connection that has ended.
     pub(super) audience: Vec<UnixStream>,
 }
@@ -92,8 +91,7 @@ impl Rehearsal {
             writer,
             seqs: FxHashMap::default(),
             now: Millis::default(),
-            users: Arc::default(),
-            places: Places::new(usize::MAX >> 1, seated),
+            users: Arc::new(Users::new(Places::new(usize::MAX >> 1, seated), 0)),
             audience: Vec::new(),
         })
     }
@@ -112,12 +110,13 @@ impl Rehearsal {
         let (socket, other_end) = UnixStream::pair()?;
         other_end.set_nonblocking(true)?;
         let session = self.audience.len() as u64;
-        let place = self.places.take().ok_or(io::ErrorKind::QuotaExceeded)?;
         let claims = Claims {
             sub: format!("audience-{session}"),
             exp: crate::clock::wall_s() + TOKEN_LIFE_S,
             ..Claims::default()
         };
+        let slot = self.users.enter(&claims.sub, session, None);
+        let slot = slot.ok_or(io::ErrorKind::QuotaExceeded)?;
         let subscribe = Subscribe {
             selection: Selection {
                 selectors: symbols.into_iter().map(Selector::Symbol).collect(),
@@ -134,7 +133,7 @@ impl Rehearsal {
             early: Vec::new(),
             endpoint: Endpoint::Subscribe,
             subprotocol,
-            slot: self.users.enter(&claims.sub, session, place),
+            slot,
             grant: Grant::from_claims(claims, false),
             subscribe: Some(subscribe),
             max_delay_ms,

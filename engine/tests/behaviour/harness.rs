@@ -48,6 +48,7 @@ impl TestEngine {
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             floors: 1,
             per_ip_rate: 0,
+            per_ip_connections_max: 0,
             tape_slots: 1 << 16,
             symbols_max: 2_048,
             drain_s: 5,

@@ -6,9 +6,11 @@ use crate::{
 };
 
 /// Every bound of the configuration, and the metric that shows how full it is or what it cost.
-const BOUNDS: [(&str, &str); 24] = [
+const BOUNDS: [(&str, &str); 26] = [
     ("per_ip_rate", "tickwire_handshakes_total"),
     ("per_ip_table_max", "tickwire_per_ip_table"),
+    ("per_ip_connections_max", "tickwire_client_ips"),
+    ("handshakes_per_s", "tickwire_handshakes_total"),
     ("half_open_max", "tickwire_half_open"),
     ("connections_max", "tickwire_connections"),
     ("auth_queue_max", "tickwire_auth_queue"),
