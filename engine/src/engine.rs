@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -16,9 +16,11 @@ use crate::{
     door::{self, AuthDesk, Door, Verifier},
     floor::{self, FloorDesk, FloorSetup},
     ingest::{self, IngestSetup, Lane, Sequencer, SequencerOptions},
+    listeners::Listeners,
     metrics::Metrics,
     placement::Reception,
     publisher::Publisher,
+    system,
     tape::{self, Tape, TapeOptions},
     threads::{Driver, Layout, Placement},
 };
@@ -40,6 +42,9 @@ pub enum StartError {
         /// The system's word.
         source: io::Error,
     },
+    /// What was passed in place of an address is no listening socket.
+    #[error("LISTEN_FDS: {0}")]
+    Passed(#[source] io::Error),
     /// The tape cannot be made.
     #[error("tape: {0}")]
     Tape(#[from] tape::TapeError),
@@ -61,6 +66,9 @@ pub enum StartError {
 
 type Thread = JoinHandle<io::Result<()>>;
 
+/// How often a wait looks whether it is over.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// A running engine. Dropping it without [`Engine::drain`] leaves its threads to the end of the
 /// process.
 pub struct Engine {
@@ -69,6 +77,7 @@ pub struct Engine {
     driver: Driver,
     life: Arc<Life>,
     tape: Arc<Tape>,
+    listeners: Listeners,
     door: Option<Door>,
     admin: Admin,
     floors: Vec<(Arc<FloorDesk>, Thread)>,
@@ -82,8 +91,18 @@ impl Engine {
     ///
     /// See [`StartError`]; nothing is left running then but threads that end by themselves.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&config)?;
+        Self::start_on(listeners, config)
+    }
+
+    /// As [`Engine::start`], on sockets that are bound already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::start`].
+    pub fn start_on(listeners: Listeners, config: Config) -> Result<Self, StartError> {
         let verifier = Verifier::new(&config)?;
-        Self::start_with(config, verifier)
+        Self::start_with(listeners, config, verifier)
     }
 
     /// Starts an engine that trusts one HS256 secret, which need not lie in a file.
@@ -93,11 +112,15 @@ impl Engine {
     /// As [`Engine::start`].
     pub fn start_with_secret(config: Config, secret: &[u8]) -> Result<Self, StartError> {
         let verifier = Verifier::from_hs256_secret(secret, &config)?;
-        Self::start_with(config, verifier)
+        Self::start_with(Listeners::bind(&config)?, config, verifier)
     }
 
-    fn start_with(config: Config, verifier: Verifier) -> Result<Self, StartError> {
-        raise_descriptor_limit();
+    fn start_with(
+        listeners: Listeners,
+        config: Config,
+        verifier: Verifier,
+    ) -> Result<Self, StartError> {
+        system::prepare(&config);
         let config = Arc::new(config);
         let layout = Layout::plan(config.floors)?;
         let driver = Driver::detect();
@@ -106,8 +129,7 @@ impl Engine {
                 "io_uring is denied here (seccomp or kernel.io_uring_disabled): falling back to epoll"
             );
         }
-        let listener = listen("listen", config.listen)?;
-        let admin_listener = listen("admin", config.admin)?;
+        let own = listeners.try_clone()?;
         let metrics = Metrics::new()?;
         let life = Arc::new(Life::default());
         let options = TapeOptions {
@@ -151,7 +173,7 @@ impl Engine {
             ingest: Arc::clone(&mailbox),
         };
         let admin = Admin::start(
-            admin_listener,
+            own.admin,
             metrics.registry().clone(),
             Arc::clone(&life),
             Arc::clone(&tape),
@@ -167,7 +189,7 @@ impl Engine {
             driver,
         };
         let placement = layout.door.clone();
-        let door = Door::start(listener, parts, move || placement.settle())?;
+        let door = Door::start(own.clients, parts, move || placement.settle())?;
         life.enter(Phase::Ready);
         Ok(Self {
             config,
@@ -175,6 +197,7 @@ impl Engine {
             driver,
             life,
             tape,
+            listeners,
             door: Some(door),
             admin,
             floors,
@@ -237,13 +260,51 @@ impl Engine {
             .map(|thread| thread.thread().name().unwrap_or("unnamed").to_owned())
     }
 
+    /// What it listens on, for another process to listen on as well.
+    ///
+    /// # Errors
+    ///
+    /// Where no descriptors are left.
+    pub fn listeners(&self) -> io::Result<Listeners> {
+        self.listeners.try_clone()
+    }
+
     /// Sends everyone away and ends: no new connections, last acks to publishers, `goodbye` and
     /// 1001 to subscribers behind all that is queued for them.
     ///
+    /// Whoever connects meanwhile is told 503, unless its listeners are [`Listeners::shared`].
+    ///
     /// Returns whether everything ended within `drain_s`.
-    pub fn drain(mut self) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(self.config.drain_s);
+    pub fn drain(self) -> bool {
         self.life.enter(Phase::Draining);
+        if self.listeners.shared {
+            self.leave_listener();
+        }
+        self.send_away()
+    }
+
+    /// As [`Engine::drain`], while another process serves on the same sockets: probes, scrapers and
+    /// new connections are left to it.
+    pub fn hand_over(mut self) -> bool {
+        self.life.enter(Phase::Draining);
+        self.admin.stop();
+        self.leave_listener();
+        self.send_away()
+    }
+
+    /// Accepts no more, and ends the handshakes that have begun.
+    fn leave_listener(&self) {
+        let deadline = Instant::now() + Duration::from_millis(self.config.head_timeout_ms);
+        if let Some(door) = &self.door {
+            door.leave();
+            while !door.has_left() && !door.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
+
+    fn send_away(mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(self.config.drain_s);
         if let Some(door) = &self.door {
             door.drain();
         }
@@ -335,40 +396,7 @@ fn join_by(thread: Thread, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(LOOK_EVERY);
     }
     thread.join().is_ok_and(|outcome| outcome.is_ok())
-}
-
-fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || -> io::Result<TcpListener> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        // A burst of reconnects waits in the kernel's queue; net.core.somaxconn caps this.
-        socket.listen(4_096)?;
-        Ok(socket.into())
-    };
-    bind().map_err(|source| StartError::Listen {
-        key,
-        address,
-        source,
-    })
-}
-
-/// Descriptors bound how many clients are served, so take all that the system allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-    }
 }

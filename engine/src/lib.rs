@@ -65,12 +65,15 @@ mod engine;
 mod few;
 mod floor;
 pub mod ingest;
+pub mod listeners;
 pub mod market;
 pub mod metrics;
 mod peer;
 mod placement;
 mod publisher;
 mod sys;
+mod system;
+pub mod takeover;
 pub mod tape;
 pub mod threads;
 

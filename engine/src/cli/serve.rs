@@ -1,17 +1,27 @@
 //! `tickwire serve`: the engine, configured.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use tickwire_engine::{
     Engine,
     config::{Config, ConfigError, Idle, LogFormat, Setting, Sources, to_toml},
+    listeners::Listeners,
+    takeover::{Offer, Predecessor},
 };
 
 use super::{UsageError, logging, say, stop::Stop};
 
-/// How often it is looked whether all threads are alive.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether all threads are alive, and whether another process serves.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
 
 /// Flags of `tickwire serve`; each wins over the environment, and that over the file.
 #[derive(Debug, Default, clap::Args)]
@@ -51,7 +61,7 @@ pub struct Args {
     check: bool,
 }
 
-/// Serves until a signal, then drains.
+/// Serves until a signal, or until another process has taken over; then drains.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = load(args, std::env::vars_os())?;
     if args.check {
@@ -59,19 +69,57 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     logging::start(config.log_format, &config.log_level);
     let stop = Stop::on_signals()?;
-    let engine = Engine::start(config)?;
+    let takeover = config.takeover_socket.clone();
+    let engine = start(config, takeover.as_deref())?;
     tracing::info!(listen = %engine.listen_addr(), admin = %engine.admin_addr(), "serving");
     for line in engine.thread_table().lines() {
         tracing::info!("{line}");
     }
-    while !stop.sleep(WATCH_EVERY) {
+    let relieved = Arc::new(AtomicBool::new(false));
+    let _offer = takeover
+        .map(|path| offer(&engine, &path, &relieved))
+        .transpose()?;
+    // Relaxed: the flag stands for itself.
+    while !stop.sleep(WATCH_EVERY) && !relieved.load(Ordering::Relaxed) {
         check_threads(&engine)?;
     }
-    tracing::info!("draining");
-    if !engine.drain() {
+    let complete = if relieved.load(Ordering::Relaxed) {
+        tracing::info!("draining: another process has taken over");
+        engine.hand_over()
+    } else {
+        tracing::info!("draining");
+        engine.drain()
+    };
+    if !complete {
         tracing::warn!("the drain did not end within `drain_s`; what was left is cut off");
     }
     Ok(())
+}
+
+/// An engine on the sockets of the process that serves until now, if there is one.
+fn start(config: Config, takeover: Option<&Path>) -> anyhow::Result<Engine> {
+    let met = takeover.map(Predecessor::meet).transpose();
+    let met = met.context("the process at `takeover_socket` does not hand over")?;
+    let Some((predecessor, listeners)) = met.flatten() else {
+        let listeners = Listeners::from_environment(&config)?;
+        return Ok(Engine::start_on(listeners, config)?);
+    };
+    let engine = Engine::start_on(listeners, config)?;
+    match predecessor.relieve() {
+        Ok(()) => tracing::info!("took over from the process that served until now"),
+        Err(error) => tracing::warn!(%error, "the process that served until now has gone"),
+    }
+    Ok(engine)
+}
+
+/// Offers the engine's sockets at `path`; sets `relieved` when another process serves on them.
+fn offer(engine: &Engine, path: &Path, relieved: &Arc<AtomicBool>) -> anyhow::Result<Offer> {
+    let relieved = Arc::clone(relieved);
+    let taken = move || relieved.store(true, Ordering::Relaxed);
+    let offer = engine
+        .listeners()
+        .and_then(|listeners| Offer::at(path, listeners, taken));
+    offer.with_context(|| format!("cannot listen on `takeover_socket`, {}", path.display()))
 }
 
 /// An error where the engine has lost a thread: it serves nobody any more, or not everybody.

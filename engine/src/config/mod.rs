@@ -49,6 +49,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of `/metrics`, `/healthz` and `/readyz`.
     pub admin: SocketAddr,
+    /// Unix socket by which a process passes its listeners to the next.
+    pub takeover_socket: Option<PathBuf>,
     /// Log lines as text or JSON.
     pub log_format: LogFormat,
     /// `tracing` filter, such as `info` or `tickwire_engine=debug`.
@@ -186,6 +188,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9001)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9100)),
+            takeover_socket: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
             floors: 0,

@@ -10,7 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
     rc::Rc,
-    sync::{Arc, mpsc::Sender},
+    sync::{Arc, atomic::Ordering, mpsc::Sender},
     time::Duration,
 };
 
@@ -55,14 +55,13 @@ pub(super) fn run(
 
 async fn serve(listener: Readiness, hall: &Rc<Hall>) -> io::Result<()> {
     let result = monoio::select! {
-        result = accept_forever(&listener, hall) => result,
+        result = accept(listener, hall) => result,
         result = attend_desk(hall) => result,
         () = keep_house(hall) => Ok(()),
     };
     if let Err(error) = &result {
         tracing::error!(%error, "the door cannot go on");
     }
-    drop(listener);
     hall.closing.begin();
     // A monoio runtime that ends forgets its tasks and the descriptors they hold, and descriptors
     // dropped in it close in a later turn of its loop. So the last answers are waited for, which
@@ -73,6 +72,20 @@ async fn serve(listener: Readiness, hall: &Rc<Hall>) -> io::Result<()> {
     }
     sleep(TURN_BREAK).await;
     result
+}
+
+/// Accepts until the listener is to be left to another process; ends only by an error.
+async fn accept(listener: Readiness, hall: &Rc<Hall>) -> io::Result<()> {
+    monoio::select! {
+        result = accept_forever(&listener, hall) => return result,
+        () = hall.leaving.begun(hall.next_number()) => {}
+    }
+    drop(listener);
+    while hall.metrics.half_open.get() > 0 {
+        sleep(TURN_BREAK).await;
+    }
+    hall.orders.left.store(true, Ordering::Relaxed);
+    std::future::pending().await
 }
 
 async fn accept_forever(listener: &Readiness, hall: &Rc<Hall>) -> io::Result<()> {
@@ -136,6 +149,9 @@ async fn attend_desk(hall: &Hall) -> io::Result<()> {
     while !hall.orders.stopped() {
         if hall.orders.draining() {
             hall.closing.begin();
+        }
+        if hall.orders.leaving() {
+            hall.leaving.begin();
         }
         if !hall.desk.serve(&hall.verifier) {
             sleep(TURN_BREAK).await;

@@ -1,4 +1,4 @@
-//! The moment from which half-open connections are no longer welcome, told to all of them at once.
+//! A moment that tasks wait for, such as that from which half-open connections are no longer welcome.
 
 use std::{
     cell::{Cell, RefCell},

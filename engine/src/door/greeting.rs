@@ -57,6 +57,7 @@ pub(super) struct Hall {
     pub(super) half_open: Places,
     pub(super) reload_interval: Duration,
     pub(super) closing: Closing,
+    pub(super) leaving: Closing,
     pub(super) users: Arc<Users>,
     handshakes: Handshakes,
     lingering: Places,
@@ -87,6 +88,7 @@ impl Hall {
             lingering: Places::new(LINGERING_MAX, metrics.lingering.clone()),
             reload_interval: Duration::from_millis(config.jwt_reload_ms.max(1)),
             closing: Closing::default(),
+            leaving: Closing::default(),
             // Random, so that the sessions of two runs do not look alike in logs; without the top
             // bit, so that counting never wraps.
             last_number: Cell::new(rand::random::<u64>() >> 1),
@@ -107,7 +109,9 @@ impl Hall {
 
     /// Whether something was ordered from outside that the door has not acted on.
     pub(super) fn unheard_orders(&self) -> bool {
-        self.orders.stopped() || self.orders.draining() && !self.closing.has_begun()
+        self.orders.stopped()
+            || self.orders.draining() && !self.closing.has_begun()
+            || self.orders.leaving() && !self.leaving.has_begun()
     }
 
     /// Whose word is taken for whom they speak.
@@ -151,7 +155,7 @@ impl Hall {
         }
     }
 
-    fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.last_number.set(self.last_number.get() + 1);
         self.last_number.get()
     }

@@ -39,6 +39,7 @@ use std::{
 
 pub use auth::{TokenError, Verifier};
 pub use desk::{AuthDesk, AuthRequest};
+pub use greeting::LINGERING_MAX;
 pub use handover::{Admitted, Handover};
 pub use keys::{KeyError, read_hs256_secret};
 pub use metrics::Metrics;
@@ -75,14 +76,21 @@ pub struct Door {
 #[derive(Default)]
 struct Orders {
     draining: AtomicBool,
+    leaving: AtomicBool,
     stop: AtomicBool,
+    /// What the thread says in return: it accepts no more, and no handshake is under way.
+    left: AtomicBool,
 }
 
 impl Orders {
-    // Relaxed is enough for both flags: nothing else is published through them, and the bell's
-    // fences order `stop` before the look that must see it.
+    // Relaxed is enough for all flags: nothing else is published through them, and the bell's
+    // fences order an order before the look that must see it.
     fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     fn stopped(&self) -> bool {
@@ -142,6 +150,18 @@ impl Door {
     pub fn drain(&self) {
         self.orders.draining.store(true, Ordering::Relaxed);
         self.bell.ring();
+    }
+
+    /// From now on new connections are left in the listener's queue, for another process to accept;
+    /// handshakes that have begun go on.
+    pub fn leave(&self) {
+        self.orders.leaving.store(true, Ordering::Relaxed);
+        self.bell.ring();
+    }
+
+    /// Whether it has left the listener and no handshake is under way any more.
+    pub fn has_left(&self) -> bool {
+        self.orders.left.load(Ordering::Relaxed)
     }
 
     /// Stops listening, answers 503 to what is half-open, and waits for the thread to end, a

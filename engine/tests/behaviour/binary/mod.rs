@@ -7,3 +7,4 @@ mod publishing;
 mod recorded;
 mod resume;
 mod serving;
+mod takeover;
