@@ -8,16 +8,16 @@ use crate::{
     compare::{Compare, write_secret},
     contender::{self, Contender, Stage},
     dialect::{self, Dialect},
-    hold::Task,
-    host,
+    hold, host,
     load::Pace,
     peer,
     process::Tree,
     report::Report,
     run::Run,
+    rush,
     scenario::{Arena, RoundCount, Scenario, Settings},
     session::Target,
-    summary,
+    stall, summary,
     token::Signer,
     upgrade::ServerUrl,
 };
@@ -42,7 +42,13 @@ enum Command {
     Report(Report),
     /// Holds connections as part of another process's run.
     #[command(hide = true)]
-    Hold(Task),
+    Hold(hold::Task),
+    /// Is the crowd of another process's storm.
+    #[command(hide = true)]
+    Rush(rush::Task),
+    /// Is those who stop reading in another process's run.
+    #[command(hide = true)]
+    Stall(stall::Task),
 }
 
 /// One scenario against one server.
@@ -66,6 +72,12 @@ enum Play {
     RampHot(PlayCommand),
     /// `watchlist` at rising rates, to the highest that is sustained.
     RampWatchlist(PlayCommand),
+    /// Everyone comes back at once, at 20 and at 50 ticks per second, from many addresses and from one.
+    Storm(PlayCommand),
+    /// Some subscribers stop reading for a while, and then for longer than they may.
+    Slow(PlayCommand),
+    /// Clients that come and go for minutes: whether anything of them stays behind.
+    Churn(PlayCommand),
 }
 
 /// Other figures than the scenario's own.
@@ -200,6 +212,14 @@ impl Cli {
             Command::Compare(compare) => compare.run()?,
             Command::Servers(servers) => servers.list()?,
             Command::Report(report) => report.write()?,
+            Command::Rush(task) => {
+                task.run()?;
+                true
+            }
+            Command::Stall(task) => {
+                task.run()?;
+                true
+            }
             Command::Hold(task) => {
                 task.run(&Scenario::Idle.settings(false))?;
                 true
@@ -225,6 +245,9 @@ impl Play {
             Self::Scale(command) => command.run(Scenario::Scale),
             Self::RampHot(command) => command.run(Scenario::RampHot),
             Self::RampWatchlist(command) => command.run(Scenario::RampWatchlist),
+            Self::Storm(command) => command.run(Scenario::Storm),
+            Self::Slow(command) => command.run(Scenario::Slow),
+            Self::Churn(command) => command.run(Scenario::Churn),
         }
     }
 }

@@ -135,6 +135,9 @@ const FORMS: [Form; 9] = [
     },
 ];
 
+/// Who stands a storm beside tickwire: what is to be replaced, and who comes closest.
+const IN_STORMS: [&str; 3] = ["nestjs-socketio", "tokio-tungstenite-4k", "uwebsockets"];
+
 /// Where servers are started.
 #[derive(Clone, Debug)]
 pub struct Stage {
@@ -188,14 +191,21 @@ impl Contender {
             }
             Kind::Tickwire { form, .. } => match scenario {
                 Scenario::Latency => form.confined && form.max_delay_ms.is_none(),
-                Scenario::Scale => form.name == FORMS[0].name,
+                Scenario::Scale | Scenario::Slow | Scenario::Churn => form.name == FORMS[0].name,
+                // Everything on one core, and the door on another.
+                Scenario::Storm => ["tickwire", "tickwire-default"].contains(&form.name),
                 // What a budget costs in latency is its own choice; the limit is the same.
                 Scenario::RampHot | Scenario::RampWatchlist => {
                     form.idle.is_none() && form.max_delay_ms.is_none()
                 }
                 _ => form.idle.is_none(),
             },
-            Kind::Peer { .. } => scenario != Scenario::Scale,
+            Kind::Peer { .. } => match scenario {
+                // Nobody else declares what a slow client missed.
+                Scenario::Scale | Scenario::Slow | Scenario::Churn => false,
+                Scenario::Storm => IN_STORMS.contains(&&*self.name),
+                _ => true,
+            },
         }
     }
 
@@ -320,7 +330,7 @@ impl Contender {
     }
 }
 
-/// tickwire's command line: its defaults, but for the limit per IP, as all connections come from
+/// tickwire's command line: its defaults, but for the limits per IP, as all connections come from
 /// one.
 fn serve(listen: std::net::SocketAddr, admin: std::net::SocketAddr, secret: &Path) -> Vec<String> {
     let unlimited = ["--set=per_ip_rate=0", "--set=per_ip_connections_max=0"];

@@ -77,6 +77,7 @@ impl Task {
                 sources: self.sources,
                 ..audience.pace
             },
+            receive_buffer: None,
         };
         let clock = Clock::start();
         let mut load = Load::connect(plan, dialect.as_ref(), clock, |index| {

@@ -45,6 +45,12 @@ impl Latencies {
         self.0.saturating_record_n(us.max(1), count);
     }
 
+    /// Adds all of another.
+    pub fn add(&mut self, other: &Self) {
+        let sum = self.0.add(&other.0);
+        sum.expect("both have the same bounds");
+    }
+
     /// The quantiles that reports show.
     pub fn quantiles(&self) -> Quantiles {
         let at = |quantile| self.0.value_at_quantile(quantile);

@@ -3,6 +3,7 @@
 //! One epoll, one read buffer for all, and a tail of bytes per connection only while a frame is
 //! incomplete, so that the generator takes less of its core than the server does of its own.
 
+mod crowd;
 mod subscriber;
 mod tally;
 
@@ -27,6 +28,7 @@ use crate::{
     ticks::Symbols,
     upgrade::{ServerUrl, Upgrade},
 };
+pub use crowd::{Rush, Rushed, Since};
 use subscriber::{Phase, Shared, Subscriber};
 pub use tally::{Measured, Tally, Timeline};
 
@@ -56,6 +58,8 @@ pub struct Plan {
     pub epoch: u64,
     /// The pace.
     pub pace: Pace,
+    /// `SO_RCVBUF` of each connection, bytes; without, the kernel chooses.
+    pub receive_buffer: Option<usize>,
 }
 
 /// The symbols that a connection follows.
@@ -243,7 +247,8 @@ impl<'a> Load<'a> {
 
     fn start_one(&mut self, token: &str) -> io::Result<()> {
         let index = self.subscribers.len();
-        let socket = connecting(self.plan.server, self.plan.pace.sources, index)?;
+        let source = self.plan.pace.source(index);
+        let socket = connecting(self.plan.server, source, self.plan.receive_buffer)?;
         let opening = self.opening(index, token);
         let request = self.upgrade.request(&opening.path, &opening.headers);
         let flags = epoll::EventFlags::OUT;
@@ -289,22 +294,18 @@ impl<'a> Load<'a> {
     }
 
     fn turn(&mut self, timeout: Duration) -> io::Result<()> {
-        let none = epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data: epoll::EventData::new_u64(0),
-        };
-        let mut events = [none; EVENTS_MAX];
-        let mut ready = self.look(&mut events, Duration::ZERO)?;
+        let mut events = no_events();
+        let mut ready = look(&self.epoll, &mut events, Duration::ZERO)?;
         let began = Instant::now();
         while ready == 0 && self.heard.elapsed() < AWAKE {
             for _ in 0..LOOK_PAUSES {
                 hint::spin_loop();
             }
-            ready = self.look(&mut events, Duration::ZERO)?;
+            ready = look(&self.epoll, &mut events, Duration::ZERO)?;
         }
         self.tally.looked_in_vain += began.elapsed();
         if ready == 0 {
-            ready = self.look(&mut events, timeout)?;
+            ready = look(&self.epoll, &mut events, timeout)?;
         }
         if ready > 0 {
             self.heard = Instant::now();
@@ -314,19 +315,6 @@ impl<'a> Load<'a> {
             self.serve(data.u64() as usize)?;
         }
         Ok(())
-    }
-
-    /// How many connections have something, waiting for the first of them.
-    fn look(&self, events: &mut [epoll::Event], wait: Duration) -> io::Result<usize> {
-        let wait = Timespec {
-            tv_sec: wait.as_secs() as i64,
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
-        match epoll::wait(&self.epoll, events, Some(&wait)) {
-            Ok(ready) => Ok(ready),
-            Err(rustix::io::Errno::INTR) => Ok(0),
-            Err(error) => Err(error.into()),
-        }
     }
 
     fn serve(&mut self, index: usize) -> io::Result<()> {
@@ -360,13 +348,28 @@ impl<'a> Load<'a> {
 
     fn lose(&mut self, index: usize, reason: LostReason) -> io::Result<()> {
         self.tally.lost += 1;
+        if let LostReason::Closed { code, .. } = reason {
+            *self.tally.closed.entry(code).or_default() += 1;
+        }
         self.tally.first_lost.get_or_insert(reason);
         Ok(epoll::delete(&self.epoll, &self.subscribers[index].stream)?)
     }
 }
 
-/// A socket on its way to `server`.
-fn connecting(server: SocketAddr, sources: u32, index: usize) -> io::Result<Socket> {
+impl Pace {
+    /// Where connection `index` comes from; `None` leaves it to the kernel.
+    fn source(&self, index: usize) -> Option<Ipv4Addr> {
+        let offset = (index as u32).checked_rem(self.sources)?;
+        Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + offset))
+    }
+}
+
+/// A socket on its way from `source` to `server`.
+fn connecting(
+    server: SocketAddr,
+    source: Option<Ipv4Addr>,
+    receive_buffer: Option<usize>,
+) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(server),
         Type::STREAM,
@@ -374,9 +377,10 @@ fn connecting(server: SocketAddr, sources: u32, index: usize) -> io::Result<Sock
     )?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if sources > 0 {
-        let offset = (index as u32) % sources;
-        let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + offset);
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(source) = source {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     match socket.connect(&server.into()) {
@@ -386,6 +390,28 @@ fn connecting(server: SocketAddr, sources: u32, index: usize) -> io::Result<Sock
             Err(error)
         }
         _ => Ok(socket),
+    }
+}
+
+/// Room for what [`look`] finds.
+fn no_events() -> [epoll::Event; EVENTS_MAX] {
+    let none = epoll::Event {
+        flags: epoll::EventFlags::empty(),
+        data: epoll::EventData::new_u64(0),
+    };
+    [none; EVENTS_MAX]
+}
+
+/// How many connections have something, waiting for the first of them.
+fn look(epoll: &OwnedFd, events: &mut [epoll::Event], wait: Duration) -> io::Result<usize> {
+    let wait = Timespec {
+        tv_sec: wait.as_secs() as i64,
+        tv_nsec: i64::from(wait.subsec_nanos()),
+    };
+    match epoll::wait(epoll, events, Some(&wait)) {
+        Ok(ready) => Ok(ready),
+        Err(rustix::io::Errno::INTR) => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -27,15 +27,18 @@ mod publisher;
 mod reference;
 mod report;
 mod run;
+mod rush;
 mod scenario;
 mod schedule;
 mod server;
 mod session;
+mod stall;
 mod summary;
 mod syscalls;
 mod ticks;
 mod token;
 mod upgrade;
+mod worker;
 mod zipf;
 
 use std::process::ExitCode;

@@ -80,10 +80,34 @@ impl Tree {
 
     /// Resident memory, bytes. What the kernel holds for sockets is not in it.
     pub fn rss_bytes(self) -> io::Result<u64> {
+        self.status_sum("VmRSS:")
+    }
+
+    /// The most memory that was resident since [`Tree::forget_peak`], bytes.
+    pub fn peak_rss_bytes(self) -> io::Result<u64> {
+        self.status_sum("VmHWM:")
+    }
+
+    fn status_sum(self, field: &str) -> io::Result<u64> {
         let statuses = self.pids()?.into_iter();
         let statuses =
             statuses.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        Ok(statuses.filter_map(|status| parse_rss(&status)).sum())
+        Ok(statuses
+            .filter_map(|status| parse_kib(&status, field))
+            .sum())
+    }
+
+    /// Begins to look for the peak anew (`proc(5)`, `clear_refs`).
+    pub fn forget_peak(self) -> io::Result<()> {
+        let mut pids = self.pids()?.into_iter();
+        pids.try_for_each(|pid| fs::write(format!("/proc/{pid}/clear_refs"), "5"))
+    }
+
+    /// Open files.
+    pub fn open_files(self) -> io::Result<u64> {
+        let pids = self.pids()?.into_iter();
+        let folders = pids.filter_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).ok());
+        Ok(folders.map(|folder| folder.count() as u64).sum())
     }
 
     /// Confines every thread to `cores`: one that pins its own threads could have left them.
@@ -186,10 +210,9 @@ fn parse_times(stat: &str) -> Option<(u64, u64)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-fn parse_rss(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A field of a `status` file that is in kB, in bytes.
+fn parse_kib(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -216,10 +239,10 @@ mod tests {
     #[test]
     fn resident_memory_is_in_bytes() {
         assert_eq!(
-            parse_rss("Name:\tx\nVmRSS:\t    2048 kB\n"),
+            parse_kib("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"),
             Some(2 * 1024 * 1024)
         );
-        assert_eq!(parse_rss("Name:\tx\n"), None);
+        assert_eq!(parse_kib("Name:\tx\n", "VmRSS:"), None);
     }
 
     #[test]

@@ -162,6 +162,12 @@ pub trait Dialect: Send + Sync {
     /// What the subscriber with `token` sends to get `symbols`.
     fn opening(&self, symbols: &[&str], token: &str) -> Opening;
 
+    /// The same of one who was away since tick `seq` of `epoch` of each symbol; servers without
+    /// history are not asked for any.
+    fn opening_since(&self, symbols: &[&str], _since: (u64, u64), token: &str) -> Opening {
+        self.opening(symbols, token)
+    }
+
     /// The messages by which a subscriber gets all symbols at once; `None` where each has to be
     /// listed.
     fn opening_all(&self, _token: &str) -> Option<Opening> {

@@ -79,7 +79,12 @@ impl Tickwire {
         }
     }
 
-    fn opening_of(&self, symbols: &[&str], token: &str) -> Opening {
+    fn opening_of(
+        &self,
+        symbols: &[&str],
+        since: Option<serde_json::Value>,
+        token: &str,
+    ) -> Opening {
         let mut headers = vec![("Authorization", format!("Bearer {token}"))];
         if self.sbe {
             headers.push(("Sec-WebSocket-Protocol", "tickwire.v1.sbe".to_owned()));
@@ -90,9 +95,13 @@ impl Tickwire {
                 format!(r#"{{"op":"options","id":{OPTIONS_ID},"max_delay_ms":{max_delay_ms}}}"#);
             write_masked(&mut message, Opcode::Text, options.as_bytes());
         }
-        let subscribe = serde_json::json!({
-            "op": "subscribe", "id": SUBSCRIBE_ID, "symbols": symbols, "snapshot": false,
+        let mut subscribe = serde_json::json!({
+            "op": "subscribe", "id": SUBSCRIBE_ID, "symbols": symbols,
         });
+        match since {
+            Some(since) => subscribe["since"] = since,
+            None => subscribe["snapshot"] = false.into(),
+        }
         write_masked(&mut message, Opcode::Text, subscribe.to_string().as_bytes());
         Opening {
             path: "/v1/ws".to_owned(),
@@ -108,11 +117,23 @@ impl Dialect for Tickwire {
     }
 
     fn opening(&self, symbols: &[&str], token: &str) -> Opening {
-        self.opening_of(symbols, token)
+        self.opening_of(symbols, None, token)
+    }
+
+    fn opening_since(&self, symbols: &[&str], (epoch, seq): (u64, u64), token: &str) -> Opening {
+        // Peers that speak its JSON have no history.
+        let since = self.patterns.then(|| {
+            let point = serde_json::json!({"epoch": epoch, "trade": seq});
+            let points = symbols
+                .iter()
+                .map(|&symbol| (symbol.to_owned(), point.clone()));
+            points.collect::<serde_json::Map<_, _>>().into()
+        });
+        self.opening_of(symbols, since, token)
     }
 
     fn opening_all(&self, token: &str) -> Option<Opening> {
-        self.patterns.then(|| self.opening_of(&["*"], token))
+        self.patterns.then(|| self.opening_of(&["*"], None, token))
     }
 
     fn reader(&self) -> Box<dyn Reader> {

@@ -41,6 +41,7 @@ fn server(
 
 fn plan(server: SocketAddr, subscribers: usize) -> Plan {
     Plan {
+        receive_buffer: None,
         server,
         symbols: Symbols::new(vec!["A".into(), "B".into()]),
         follows: vec![Follows::Symbols(vec![0]); subscribers],

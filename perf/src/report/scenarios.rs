@@ -16,7 +16,7 @@ use super::{
 
 /// The scenarios that a full comparison has, in the order of the report. What a run holds beyond
 /// them follows by name.
-const SCENARIOS: [(&str, &str); 9] = [
+const SCENARIOS: [(&str, &str); 12] = [
     ("hot", "Every subscriber follows the same symbol."),
     (
         "watchlist",
@@ -43,6 +43,18 @@ const SCENARIOS: [(&str, &str); 9] = [
     (
         "ramp-watchlist",
         "The rate over many symbols rises until the server no longer keeps up.",
+    ),
+    (
+        "storm",
+        "Everyone comes back at once: what a crowd at the door does to those who are inside.",
+    ),
+    (
+        "slow",
+        "Some subscribers stop reading for a while, and then for longer than they may.",
+    ),
+    (
+        "churn",
+        "Clients come and go for minutes: whether anything of them stays behind.",
     ),
 ];
 

@@ -1,11 +1,14 @@
 //! What is measured: who follows what, at which rates, and which windows count.
 
 mod burst;
+mod churn;
 mod idle;
 mod latency;
 mod ramp;
 mod scale;
+mod slow;
 mod steady;
+mod storm;
 
 use std::io;
 
@@ -47,6 +50,12 @@ pub enum Scenario {
     RampHot,
     /// `watchlist` at the highest rate sustained.
     RampWatchlist,
+    /// Everyone comes back at once, beside those who stay.
+    Storm,
+    /// Some subscribers stop reading for a while.
+    Slow,
+    /// Clients that come and go.
+    Churn,
 }
 
 /// Its figures.
@@ -150,6 +159,9 @@ impl Scenario {
             (Self::Idle, rounds(5, 1)),
             (Self::Firehose, rounds(1, 1)),
             (Self::Scale, rounds(1, 1)),
+            (Self::Storm, rounds(5, 5)),
+            (Self::Slow, rounds(5, 5)),
+            (Self::Churn, rounds(1, 1)),
         ];
         // What a first look goes without.
         let skipped = |scenario| {
@@ -159,6 +171,9 @@ impl Scenario {
                 Self::Firehose,
                 Self::Scale,
                 Self::Burst,
+                Self::Storm,
+                Self::Slow,
+                Self::Churn,
             ];
             quick && long.contains(&scenario)
         };
@@ -238,6 +253,28 @@ impl Scenario {
                 rate: 2_000,
                 ..watchlist
             },
+            Self::Churn => Settings {
+                subscribers: 16_000,
+                duration_s: 300.0,
+                symbols: 10,
+                pace: Pace {
+                    connects_per_s: 4_000,
+                    ..common.pace
+                },
+                ..common
+            },
+            Self::Slow => Settings {
+                subscribers: 900,
+                rate: 200,
+                ..common
+            },
+            Self::Storm => Settings {
+                subscribers: 2_000,
+                rate: 20,
+                symbols: 10,
+                per_subscriber: 10,
+                ..common
+            },
         }
     }
 
@@ -255,6 +292,8 @@ impl Scenario {
                     last.map(|point| format!("the account does not balance: {:?}", point.counts));
                 faults.into_iter().collect()
             }
+            // Further processes share the generator's core, at a lower priority.
+            Self::Storm | Self::Slow => points.iter().flat_map(session::losses).collect(),
             _ => points.iter().flat_map(session::faults).collect(),
         }
     }
@@ -273,6 +312,9 @@ impl Scenario {
             Self::Latency => latency::play(settings, arena, signer),
             Self::Scale => scale::play(settings, arena, signer),
             Self::RampHot | Self::RampWatchlist => ramp::play(settings, arena, signer),
+            Self::Storm => storm::play(settings, arena, signer),
+            Self::Slow => slow::play(settings, arena, signer),
+            Self::Churn => churn::play(settings, arena, signer),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 use sample::{Sample, server_cpu};
-pub use verdict::faults;
+pub use verdict::{faults, losses};
 use verdict::{is_sustained, since};
 
 /// From now to the first tick of a schedule.
@@ -58,6 +58,7 @@ pub struct Session<'a> {
     clock: Clock,
     load: Load<'a>,
     publisher: Publisher,
+    epoch: u64,
     /// Deliveries per tick, by symbol.
     followers: Vec<u64>,
     subscribers: u64,
@@ -118,6 +119,7 @@ impl<'a> Session<'a> {
             follows: audience.follows,
             epoch,
             pace: audience.pace,
+            receive_buffer: None,
         };
         let load = Load::connect(plan, target.dialect, clock, |index| {
             signer.subscriber(&format!("perf-{index}"))
@@ -130,6 +132,7 @@ impl<'a> Session<'a> {
             clock,
             load,
             publisher,
+            epoch,
             followers,
             subscribers,
             rss_before,
@@ -140,6 +143,11 @@ impl<'a> Session<'a> {
     /// When a schedule that is made now should begin.
     pub fn next_start_us(&self) -> u64 {
         self.clock.now_us() + LEAD_US
+    }
+
+    /// The epoch of its ticks, and how many of them were made.
+    pub fn published(&self) -> (u64, u64) {
+        (self.epoch, self.publisher.made())
     }
 
     /// The subscribers.

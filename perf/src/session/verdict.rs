@@ -33,6 +33,19 @@ pub(super) fn is_sustained(point: &Point, counts: Counts, p99_max_us: u64) -> bo
 
 /// Everything that makes a point worthless for a comparison; empty for a sound one.
 pub fn faults(point: &Point) -> Vec<String> {
+    let mut faults = losses(point);
+    if point.generator.reached {
+        let busy = point.generator.core_busy;
+        let busy = busy.unwrap_or(point.generator.thread_busy) * 100.0;
+        faults.push(format!(
+            "the generator had no CPU to spare: {busy:.0} % busy"
+        ));
+    }
+    faults
+}
+
+/// What was not delivered, or not as it should be.
+pub fn losses(point: &Point) -> Vec<String> {
     let mut faults = Vec::new();
     if point.delivered != point.expected {
         let Point {
@@ -59,13 +72,6 @@ pub fn faults(point: &Point) -> Vec<String> {
         let error = error.unwrap_or("no error sent");
         faults.push(format!(
             "the server took {accepted} of {ticks} ticks ({error})"
-        ));
-    }
-    if point.generator.reached {
-        let busy = point.generator.core_busy;
-        let busy = busy.unwrap_or(point.generator.thread_busy) * 100.0;
-        faults.push(format!(
-            "the generator had no CPU to spare: {busy:.0} % busy"
         ));
     }
     faults

@@ -1,0 +1,244 @@
+//! Everyone comes back at once: what a crowd at the door does to those who are inside.
+
+use std::net::Ipv4Addr;
+
+use super::{Arena, P99_MAX_US, PlayError, Settings};
+use crate::{
+    latency::Latencies,
+    load::{Follows, Measured, Pace, Rushed, Since},
+    run::Point,
+    rush::Task,
+    schedule::{Schedule, Window},
+    session::{Audience, Session, SessionError, Target},
+    ticks::Symbols,
+    token::Signer,
+    worker::Worker,
+};
+
+/// Ticks per second, one after the other.
+const RATES: [u32; 2] = [20, 50];
+/// Before the crowd comes; longer than the crowd was away.
+const CALM_S: f64 = 10.0;
+/// How long the crowd may take.
+const STORM_S: f64 = 15.0;
+/// Its connections, and how many are under way at once.
+const ATTEMPTS: u32 = 20_000;
+const AT_ONCE: u32 = 256;
+const AS_FAST_AS_IT_GOES: u32 = 1_000_000;
+/// How far back every second of them asks.
+const AWAY_S: f64 = 5.0;
+/// Where it comes from; those inside come from 127.0.0.1 upwards.
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
+/// What tickwire is started with: its limits per IP are part of how it meets a storm.
+const DEFAULT_LIMITS: [&str; 3] = [
+    "--set=per_ip_rate=3",
+    "--set=per_ip_burst=10",
+    "--set=per_ip_connections_max=1024",
+];
+
+/// Where the crowd comes from.
+const CROWDS: [(&str, u32); 3] = [
+    ("no storm", 0),
+    ("from many addresses", 4_096),
+    ("from one", 1),
+];
+
+pub(super) fn play(
+    settings: &Settings,
+    arena: &Arena<'_>,
+    signer: &Signer,
+) -> Result<Vec<Point>, PlayError> {
+    arena.play(&DEFAULT_LIMITS.map(String::from), |target| {
+        let mut session = Session::open(target, audience(settings), signer)?;
+        let mut points = Vec::new();
+        for rate in RATES {
+            for (label, sources) in CROWDS {
+                let mut point = storm(&mut session, &target, signer, settings, (rate, sources))?;
+                point.label = format!("{rate}/s, {label}");
+                points.push(point);
+            }
+        }
+        Ok(points)
+    })
+}
+
+/// Everyone follows all symbols, from an address of its own.
+fn audience(settings: &Settings) -> Audience {
+    let all = Follows::Symbols((0..settings.symbols).collect());
+    Audience {
+        symbols: Symbols::numbered(settings.symbols as usize),
+        follows: vec![all; settings.subscribers as usize],
+        pace: Pace {
+            sources: settings.subscribers,
+            ..settings.pace
+        },
+    }
+}
+
+fn storm(
+    session: &mut Session<'_>,
+    target: &Target<'_>,
+    signer: &Signer,
+    settings: &Settings,
+    (rate, sources): (u32, u32),
+) -> Result<Point, SessionError> {
+    let (epoch, made) = session.published();
+    let start_us = session.next_start_us();
+    let schedule = Schedule::new(start_us, rate, CALM_S).then(rate, STORM_S);
+    let whole = schedule.window(1, 0.0);
+    let windows: Vec<Window> = [schedule.window(0, settings.warmup_s)]
+        .into_iter()
+        .chain(seconds_of(whole))
+        .collect();
+    let task = Task {
+        server: target.server,
+        dialect: target.dialect.name().to_owned(),
+        secret: signer.secret().to_owned(),
+        symbols: settings.symbols,
+        attempts: ATTEMPTS,
+        at_once: AT_ONCE,
+        per_s: AS_FAST_AS_IT_GOES,
+        stay_s: 0.0,
+        start_us: whole.from_us,
+        until_us: whole.to_us,
+        first_source: FIRST_SOURCE,
+        sources,
+        since: Since {
+            epoch,
+            from_us: start_us,
+            from_seq: made / u64::from(settings.symbols),
+            rate: f64::from(rate) / f64::from(settings.symbols),
+            away_s: AWAY_S,
+        },
+    };
+    let crowd = (sources > 0).then(|| task.start()).transpose()?;
+    let points = session.run(&schedule, &windows, P99_MAX_US)?;
+    let rushed: Option<Rushed> = crowd.map(Worker::end).transpose()?;
+    let lasted_s = rushed.as_ref().map_or(STORM_S, |rushed| rushed.seconds);
+    let stormy = (lasted_s.ceil() as usize).clamp(1, windows.len() - 1);
+    let measured = &session.load().tally().windows[1..=stormy];
+    let [calm, points @ ..] = points.as_slice() else {
+        return Err(std::io::Error::other("nothing was measured").into());
+    };
+    Ok(summary(calm, &points[..stormy], measured, rushed))
+}
+
+/// The whole seconds of a window, the rest of it in the last.
+fn seconds_of(window: Window) -> impl Iterator<Item = Window> {
+    let seconds = (window.seconds() as u64).max(1);
+    (0..seconds).map(move |second| Window {
+        from_us: window.from_us + second * 1_000_000,
+        to_us: if second + 1 == seconds {
+            window.to_us
+        } else {
+            window.from_us + (second + 1) * 1_000_000
+        },
+    })
+}
+
+/// Puts the seconds of a storm together.
+fn summary(
+    calm: &Point,
+    seconds: &[Point],
+    measured: &[Measured],
+    rushed: Option<Rushed>,
+) -> Point {
+    let mut latencies = Latencies::new();
+    for second in measured {
+        latencies.add(&second.latencies);
+    }
+    let last = seconds.last().unwrap_or(calm);
+    let mut point = Point {
+        expected: seconds.iter().map(|second| second.expected).sum(),
+        delivered: seconds.iter().map(|second| second.delivered).sum(),
+        window_s: seconds.iter().map(|second| second.window_s).sum(),
+        latency: latencies.quantiles(),
+        percentiles: latencies.percentiles(),
+        cpu: None,
+        sustained: seconds.iter().all(|second| second.sustained),
+        ..last.clone()
+    };
+    point.deliveries_per_s = point.delivered as f64 / point.window_s;
+    let calm_p99_us = calm.latency.p99_us.max(1);
+    let worse = point.latency.p99_us as f64 / calm_p99_us as f64;
+    let mut figures = vec![
+        ("calm_p99_ms", calm_p99_us as f64 / 1e3),
+        ("p99_worse", worse),
+    ];
+    if let Some(rushed) = rushed {
+        let refused: u64 = rushed.refused.values().sum();
+        figures.extend([
+            ("storm_s", rushed.seconds),
+            ("attempts", rushed.attempts as f64),
+            ("admitted", rushed.admitted as f64),
+            ("subscribed", rushed.subscribed as f64),
+            ("refused", refused as f64),
+            ("failed", rushed.failed as f64),
+            ("handshakes_per_s", rushed.admitted as f64 / rushed.seconds),
+            (
+                "answers_per_s",
+                (rushed.admitted + refused) as f64 / rushed.seconds,
+            ),
+            ("handshake_p50_ms", rushed.handshake.p50_us as f64 / 1e3),
+            ("handshake_p99_ms", rushed.handshake.p99_us as f64 / 1e3),
+        ]);
+    }
+    let figures = figures
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    point.extra.extend(figures);
+    point
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_is_looked_at_second_by_second() {
+        let window = Window {
+            from_us: 500,
+            to_us: 2_700_500,
+        };
+        let seconds: Vec<Window> = seconds_of(window).collect();
+        assert_eq!(seconds.len(), 2);
+        assert_eq!(seconds[0].to_us, seconds[1].from_us);
+        assert_eq!((seconds[0].from_us, seconds[1].to_us), (500, 2_700_500));
+    }
+
+    #[test]
+    fn all_its_seconds_count() {
+        let second = |us| {
+            let mut latencies = Latencies::new();
+            latencies.record_n(us, 100);
+            Measured {
+                window: Window {
+                    from_us: 0,
+                    to_us: 1,
+                },
+                delivered: 100,
+                latencies,
+            }
+        };
+        let point = Point {
+            expected: 100,
+            delivered: 100,
+            window_s: 1.0,
+            sustained: true,
+            ..Point::default()
+        };
+        let mut calm = point.clone();
+        calm.latency.p99_us = 2_000;
+        let rushed = Rushed {
+            admitted: 10,
+            refused: [(429, 30)].into(),
+            seconds: 2.0,
+            ..Rushed::default()
+        };
+        let measured = [second(1_000), second(5_000)];
+        let storm = summary(&calm, &[point.clone(), point], &measured, Some(rushed));
+        assert_eq!((storm.expected, storm.delivered), (200, 200));
+        assert!((storm.extra["p99_worse"] - 2.5).abs() < 0.01, "{storm:?}");
+        assert!((storm.extra["answers_per_s"] - 20.0).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,148 @@
+//! A further process whose subscribers stop reading for a while.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, thread};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    account::Counts,
+    dialect, host,
+    load::{Follows, Load, Pace, Plan},
+    schedule::Clock,
+    session::SessionError,
+    ticks::Symbols,
+    token::Signer,
+    worker::{self, Worker},
+};
+
+/// Descriptors beside the sockets.
+const OWN_DESCRIPTORS: u64 = 64;
+/// Of each connection: what the kernel takes for a client that does not read is to be little.
+const RECEIVE_BUFFER: usize = 8 * 1024;
+const CONNECTS_PER_S: u32 = 1_000;
+const IN_PROGRESS_MAX: usize = 64;
+
+/// What the process is told.
+#[derive(Clone, Debug, PartialEq, clap::Args)]
+pub struct Task {
+    /// Where to.
+    #[arg(long)]
+    pub server: SocketAddr,
+    /// The dialect.
+    #[arg(long)]
+    pub dialect: String,
+    /// File with the secret that tokens are signed with.
+    #[arg(long)]
+    pub secret: PathBuf,
+    /// Symbols to subscribe to.
+    #[arg(long)]
+    pub symbols: u32,
+    /// Connections.
+    #[arg(long)]
+    pub count: u32,
+    /// When they stop reading, µs since 1970 UTC.
+    #[arg(long)]
+    pub silent_from_us: u64,
+    /// When they read again.
+    #[arg(long)]
+    pub silent_to_us: u64,
+    /// When they have read enough.
+    #[arg(long)]
+    pub until_us: u64,
+}
+
+/// What they received.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// The account over all of them.
+    pub counts: Counts,
+    /// Connections lost.
+    pub lost: u64,
+    /// Those of them that the server closed, by code.
+    pub closed: BTreeMap<u16, u64>,
+    /// Why the first was lost.
+    pub first_lost: Option<String>,
+}
+
+impl Task {
+    /// Does it, and prints how it went.
+    pub fn run(&self) -> Result<(), SessionError> {
+        let dialect = dialect::of_worker(&self.dialect)
+            .ok_or_else(|| io::Error::other(format!("there is no dialect {}", self.dialect)))?;
+        host::raise_descriptors(u64::from(self.count) + OWN_DESCRIPTORS)?;
+        worker::step_back()?;
+        let signer = Signer::from_file(&self.secret)?;
+        let all = Follows::Symbols((0..self.symbols).collect());
+        let plan = Plan {
+            server: self.server,
+            symbols: Symbols::numbered(self.symbols as usize),
+            follows: vec![all; self.count as usize],
+            // None that a publisher uses: accounts open where the server says.
+            epoch: 0,
+            pace: Pace {
+                connects_per_s: CONNECTS_PER_S,
+                in_progress_max: IN_PROGRESS_MAX,
+                sources: 0,
+            },
+            receive_buffer: Some(RECEIVE_BUFFER),
+        };
+        let clock = Clock::start();
+        let token = |index| signer.subscriber(&format!("slow-{index}"));
+        let mut load = Load::connect(plan, dialect.as_ref(), clock, token)?;
+        load.run_until(self.silent_from_us, |_| false)?;
+        thread::sleep(clock.until(self.silent_to_us));
+        load.run_until(self.until_us, |_| false)?;
+        let tally = load.tally();
+        worker::report(&Stalled {
+            counts: tally.counts,
+            lost: tally.lost,
+            closed: tally.closed.clone(),
+            first_lost: tally.first_lost.as_ref().map(ToString::to_string),
+        })?;
+        Ok(())
+    }
+
+    /// Has another process do it.
+    pub fn start(&self) -> io::Result<Worker> {
+        Worker::start("stall", self.flags())
+    }
+
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("--server", self.server.to_string()),
+            ("--dialect", self.dialect.clone()),
+            ("--secret", self.secret.display().to_string()),
+            ("--symbols", self.symbols.to_string()),
+            ("--count", self.count.to_string()),
+            ("--silent-from-us", self.silent_from_us.to_string()),
+            ("--silent-to-us", self.silent_to_us.to_string()),
+            ("--until-us", self.until_us.to_string()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::*;
+
+    #[test]
+    fn the_process_is_told_everything_by_its_flags() {
+        let task = Task {
+            server: SocketAddr::from(([127, 0, 0, 1], 9001)),
+            dialect: "tickwire".to_owned(),
+            secret: "/x/secret".into(),
+            symbols: 1,
+            count: 100,
+            silent_from_us: 1,
+            silent_to_us: 2,
+            until_us: 3,
+        };
+        let command = Task::augment_args(clap::Command::new("stall").no_binary_name(true));
+        let matches = command
+            .try_get_matches_from(worker::flat(task.flags()))
+            .unwrap();
+        assert_eq!(Task::from_arg_matches(&matches).unwrap(), task);
+    }
+}
