@@ -39,6 +39,8 @@ enum Case {
     HotSbe,
     /// The same in JSON, 32 ticks a turn.
     BusyJson,
+    /// One symbol, 200 subscribers with a latency budget of 20 ms, a turn a tick.
+    DelayedJson,
     /// 500 subscribers of 10 of 250 symbols.
     WatchlistJson,
     /// The same in SBE.
@@ -62,10 +64,14 @@ impl Case {
     /// Symbols, subscribers, symbols of each.
     fn audience(self) -> (usize, usize, usize) {
         match self {
-            Self::HotJson | Self::HotSbe | Self::BusyJson => (1, 200, 1),
+            Self::HotJson | Self::HotSbe | Self::BusyJson | Self::DelayedJson => (1, 200, 1),
             Self::WatchlistJson | Self::WatchlistSbe => (250, 500, 10),
             Self::LowJson | Self::LowJsonAtOnce | Self::Skip => (1, 1, 1),
         }
+    }
+
+    fn max_delay_ms(self) -> u32 {
+        if self == Self::DelayedJson { 20 } else { 0 }
     }
 
     fn ticks_per_turn(self) -> usize {
@@ -110,7 +116,7 @@ fn run(args: &Args) -> std::io::Result<String> {
     for subscriber in 0..subscribers {
         // Neighbours share some symbols, but no two the same ten.
         let own = (0..each).map(|at| names[(subscriber * 7 + at * 31) % symbols]);
-        rehearsal.seat(args.case.subprotocol(), own, 0)?;
+        rehearsal.seat(args.case.subprotocol(), own, args.case.max_delay_ms())?;
     }
     while rehearsal.turn()? {}
 

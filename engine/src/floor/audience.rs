@@ -5,10 +5,14 @@
 //! its place in it: a tick is added once, and the next send of each member is a stretch of the log,
 //! often the very same bytes. Who has no like stays by itself, and pays nothing for this.
 //!
+//! An audience with a latency budget is held as one: its first tick begins the hold, and nobody is
+//! looked at before its end.
+//!
 //! A member is one only while all that it gets are the log's ticks and frames of its own. Whatever
 //! changes what it follows, or drops ticks of it alone, makes it leave with a copy of what waits.
 
 use std::{
+    collections::VecDeque,
     hash::{Hash, Hasher},
     rc::Rc,
 };
@@ -21,23 +25,26 @@ use tickwire_proto::{
 };
 
 use super::{
-    Floor, connection_at,
+    Floor,
+    connection::{Connection, hold_end},
+    connection_at,
     log::Log,
     mark_dirty,
-    outbox::Queued,
+    outbox::{Queued, TICK_BYTES},
     rows::{Listeners, Subscriber},
 };
-use crate::tape::SymbolId;
+use crate::{clock::Millis, tape::SymbolId};
 
 /// Most symbols of an audience: entering and leaving one takes time for each.
 const SYMBOLS_MAX: usize = 64;
 /// Ticks of a log below which nobody looks whether all members have gone past them.
 const LOG_KEPT: usize = 64;
 
-/// What an audience follows.
+/// What an audience follows, and how.
 #[derive(PartialEq, Eq, Hash)]
 struct Interest {
     format: Subprotocol,
+    max_delay_ms: u16,
     /// In the order of symbols.
     channels: Vec<(SymbolId, Channels)>,
 }
@@ -63,6 +70,17 @@ struct Audience {
     oldest: u32,
     /// Length of the log from which on it is looked over.
     review_at: usize,
+    /// The hold of a latency budget, while one runs.
+    hold: Option<Hold>,
+}
+
+/// Ticks wait for more.
+#[derive(Clone, Copy)]
+struct Hold {
+    /// The index of the first one.
+    from: u32,
+    /// When it ends.
+    until: Millis,
 }
 
 impl Audience {
@@ -70,6 +88,29 @@ impl Audience {
     fn is_to_be_reviewed(&self, lag_soft_ticks: usize) -> bool {
         let waiting = self.log.end().wrapping_sub(self.oldest) as usize;
         waiting > lag_soft_ticks || self.log.len() >= self.review_at
+    }
+
+    /// Whether its latency budget lets the tick just added wait.
+    #[inline]
+    fn may_wait(&self, hold_bytes_max: usize) -> bool {
+        let held = self
+            .hold
+            .map_or(0, |hold| self.log.end().wrapping_sub(hold.from));
+        self.interest.max_delay_ms > 0 && held as usize * TICK_BYTES < hold_bytes_max
+    }
+
+    /// Marks the members that have nothing else to do.
+    #[inline]
+    fn tell(&mut self, connections: &mut Slab<Box<Connection>>, dirty: &mut VecDeque<(u32, u32)>) {
+        self.hold = None;
+        for (index, generation) in self.listeners.drain(..) {
+            let connection = connection_at(connections, index, generation);
+            if let Some(connection) = connection
+                && connection.outbox.hear(&self.log)
+            {
+                mark_dirty(dirty, connection, index);
+            }
+        }
     }
 }
 
@@ -117,10 +158,7 @@ impl Floor {
     pub(super) fn find_audience(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
         connection.seeks_audience = false;
-        if connection.max_delay_ms > 0
-            || connection.closing.is_some()
-            || connection.conflated.is_some()
-            || connection.is_joining()
+        if connection.closing.is_some() || connection.conflated.is_some() || connection.is_joining()
         {
             return;
         }
@@ -168,6 +206,7 @@ impl Floor {
         channels.sort_unstable_by_key(|(symbol, _)| symbol.0);
         Some(Interest {
             format: connection.format,
+            max_delay_ms: connection.max_delay_ms,
             channels,
         })
     }
@@ -190,6 +229,7 @@ impl Floor {
             members: Vec::new(),
             listeners: Vec::new(),
             review_at: LOG_KEPT,
+            hold: None,
         });
         let known = Known::Audience(audience);
         self.audiences.known.insert(digest, known);
@@ -225,6 +265,10 @@ impl Floor {
         let sought = std::mem::replace(&mut connection.seeks_audience, true);
         if let Some(audience) = connection.outbox.audience() {
             connection.outbox.unshare();
+            // What its audience held waits for nobody's word any more.
+            if !connection.outbox.is_empty() {
+                mark_dirty(&mut self.dirty, connection, index);
+            }
             self.part(index, audience);
         } else if !sought && let Some(interest) = self.interest(index) {
             let known = &mut self.audiences.known;
@@ -286,13 +330,13 @@ impl Floor {
             let key = audience;
             let audience = &mut self.audiences.all[key as usize];
             audience.log.push(tick);
-            for (index, generation) in audience.listeners.drain(..) {
-                let connection = connection_at(&mut self.connections, index, generation);
-                if let Some(connection) = connection
-                    && connection.outbox.hear(&audience.log)
-                {
-                    mark_dirty(&mut self.dirty, connection, index);
-                }
+            if !audience.may_wait(self.config.hold_bytes_max) {
+                audience.tell(&mut self.connections, &mut self.dirty);
+            } else if audience.hold.is_none() {
+                let until = hold_end(self.now, audience.interest.max_delay_ms);
+                let from = audience.log.end().wrapping_sub(1);
+                audience.hold = Some(Hold { from, until });
+                self.audience_holds.add(until, key, 0);
             }
             if audience.is_to_be_reviewed(lag_soft_ticks) {
                 to_be_reviewed.push(key);
@@ -300,6 +344,18 @@ impl Floor {
         }
         for key in to_be_reviewed {
             self.review(key);
+        }
+    }
+
+    /// Ends an audience's hold, if it is over: one that was ended by other means may have been followed
+    /// by one that goes on.
+    #[cold]
+    pub(super) fn end_audience_hold(&mut self, key: u32) {
+        let Some(audience) = self.audiences.all.get_mut(key as usize) else {
+            return;
+        };
+        if audience.hold.is_some_and(|hold| self.now >= hold.until) {
+            audience.tell(&mut self.connections, &mut self.dirty);
         }
     }
 

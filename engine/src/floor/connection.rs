@@ -165,6 +165,12 @@ pub fn budget(max_delay_ms: u32) -> u16 {
     max_delay_ms.min(MAX_DELAY_MS_MAX) as u16
 }
 
+/// The first millisecond in which a latency budget is over, whole milliseconds being what the floor's
+/// clock counts: a budget of 20 ms is used up, and not cut to 19.
+pub fn hold_end(since: Millis, max_delay_ms: u16) -> Millis {
+    since.after(u64::from(max_delay_ms) + 1)
+}
+
 impl Connection {
     /// Since when its socket has taken nothing of what is due.
     pub fn stalled_since(&self) -> Option<Millis> {
@@ -244,11 +250,10 @@ impl Connection {
             .map_or(floor_at, |held| held.min(floor_at))
     }
 
-    /// The first millisecond in which its latency budget is over, whole milliseconds being what the
-    /// floor's clock counts: a budget of 20 ms is used up, and not cut to 19.
+    /// When its latency budget is over.
     pub fn held_until(&self) -> Option<Millis> {
         self.held_since
-            .map(|since| since.after(u64::from(self.max_delay_ms) + 1))
+            .map(|since| hold_end(since, self.max_delay_ms))
     }
 
     /// The earliest moment at which something of this connection is due, but for its latency budget.

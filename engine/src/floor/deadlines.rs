@@ -43,9 +43,18 @@ impl Floor {
 
     /// Lets the flush serve whose latency budget is over; returns whether there were any.
     pub(super) fn end_holds(&mut self) -> bool {
+        let idle = self.holds.skip_to(self.now) & self.audience_holds.skip_to(self.now);
+        if idle {
+            return false;
+        }
         let mut due = std::mem::take(&mut self.held);
+        self.audience_holds.take_due(self.now, &mut due);
+        let mut any = !due.is_empty();
+        for (audience, _) in due.drain(..) {
+            self.end_audience_hold(audience);
+        }
         self.holds.take_due(self.now, &mut due);
-        let any = !due.is_empty();
+        any |= !due.is_empty();
         for (index, generation) in due.drain(..) {
             let now = self.now;
             let Some(connection) = connection_at(&mut self.connections, index, generation) else {

@@ -101,7 +101,9 @@ impl Floor {
 
     /// Whether the client's latency budget lets its ticks wait for more.
     fn holds(connection: &mut Connection, now: Millis, hold_bytes_max: usize) -> bool {
-        if connection.max_delay_ms == 0 || connection.outbox.is_control_only() {
+        // An audience waits before it tells its members.
+        let is_told = connection.max_delay_ms == 0 || connection.outbox.audience().is_some();
+        if is_told || connection.outbox.is_control_only() {
             connection.held_since = None;
             return false;
         }

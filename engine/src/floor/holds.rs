@@ -15,7 +15,7 @@ const _: () = assert!(BUCKETS > MAX_DELAY_MS_MAX as usize + 1);
 /// Entries that an empty bucket keeps room for.
 const KEPT: usize = 64;
 
-/// A ring of buckets of (connection, generation).
+/// A ring of buckets of (connection, generation), or of audiences.
 pub struct Holds {
     buckets: Vec<Vec<(u32, u32)>>,
     /// Everything up to here was handed out.
@@ -40,6 +40,16 @@ impl Holds {
         let due = due.max(self.done.after(1));
         self.buckets[bucket(due)].push((connection, generation));
         self.count += 1;
+    }
+
+    /// Where nobody is held, nobody is due at `now`; whether that is so.
+    #[inline]
+    pub fn skip_to(&mut self, now: Millis) -> bool {
+        let nobody = self.count == 0;
+        if nobody {
+            self.done = self.done.max(now);
+        }
+        nobody
     }
 
     /// Moves who is due at `now` to `into`.

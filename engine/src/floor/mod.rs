@@ -158,6 +158,8 @@ struct Floor {
     reader: Reader,
     timers: Timers,
     holds: Holds,
+    /// The same of audiences, each with the generation 0.
+    audience_holds: Holds,
     /// Connections with something to send, who waits longest first.
     dirty: VecDeque<(u32, u32)>,
     sends: Sends,
@@ -199,6 +201,7 @@ impl Floor {
             reader: Reader::new()?,
             timers: Timers::default(),
             holds: Holds::default(),
+            audience_holds: Holds::default(),
             dirty: VecDeque::new(),
             tried: Vec::new(),
             sends,

@@ -27,6 +27,9 @@ use crate::tape::{Position, SymbolId, Tape};
 /// The ping that a silent peer gets (RFC 6455 § 5.5.2), without a payload.
 pub const PING: [u8; 2] = [0x89, 0];
 
+/// Some 150 bytes in JSON; near enough for a bound on how much may wait.
+pub const TICK_BYTES: usize = 160;
+
 /// A tick on its way, by reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queued {
@@ -176,8 +179,6 @@ impl Outbox {
 
     /// What waits to be sent, but for control messages, bytes; ticks are reckoned, not encoded.
     pub fn waiting_bytes(&self) -> usize {
-        // In JSON a tick is some 150 bytes; near enough for a bound on how much may wait.
-        const TICK_BYTES: usize = 160;
         self.frame_bytes() + self.ticks() * TICK_BYTES
     }
 

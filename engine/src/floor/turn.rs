@@ -266,7 +266,12 @@ impl Floor {
             bell.rouse();
             return false;
         }
-        let next = self.timers.next().into_iter().chain(self.holds.next());
+        let holds = self
+            .holds
+            .next()
+            .into_iter()
+            .chain(self.audience_holds.next());
+        let next = self.timers.next().into_iter().chain(holds);
         let until = next.min().map_or(SLEEP_MAX, |next| self.clock.until(next));
         sleep
             .as_mut()

@@ -92,8 +92,15 @@ impl Hall {
     }
 
     fn seat(&mut self, symbols: &[&str]) {
+        self.seat_with_budget(symbols, 0);
+    }
+
+    fn seat_with_budget(&mut self, symbols: &[&str], max_delay_ms: u32) {
         let symbols = symbols.iter().map(|name| Symbol::parse(name).unwrap());
-        self.rehearsal.seat(Subprotocol::Json, symbols, 0).unwrap();
+        let seated = self
+            .rehearsal
+            .seat(Subprotocol::Json, symbols, max_delay_ms);
+        seated.unwrap();
         self.accounts.push(Account::default());
     }
 
@@ -126,6 +133,13 @@ impl Hall {
 
     fn settle(&mut self) {
         while self.turn() {}
+    }
+
+    /// A turn is a millisecond.
+    fn pass(&mut self, ms: usize) {
+        for _ in 0..ms {
+            self.turn();
+        }
     }
 
     fn ask(&mut self, index: u32, text: &str) {
@@ -252,12 +266,116 @@ fn a_member_that_lags_leaves_with_a_gap_and_comes_back() {
     assert!(hall.accounts.iter().all(|account| account.last["A"] == 23));
 }
 
+/// What everyone has received, by connection.
+fn delivered(hall: &Hall) -> Vec<u64> {
+    hall.accounts.iter().map(|own| own.delivered).collect()
+}
+
+#[test]
+fn a_budget_is_held_once_for_all_and_ends_in_its_millisecond() {
+    const BUDGET: usize = 20;
+    let mut hall = Hall::new(Config::default());
+    for budget in [BUDGET, BUDGET, BUDGET, 0] {
+        hall.seat_with_budget(&["A"], budget as u32);
+    }
+    hall.publish(0);
+    hall.pass(2 * BUDGET);
+    hall.publish(0);
+    hall.pass(2 * BUDGET);
+    assert_eq!(hall.members(), [3], "who has no budget is another audience");
+    let (before, sends) = (delivered(&hall), hall.rehearsal.sends());
+    let since = |hall: &Hall| -> Vec<u64> {
+        let now = delivered(hall).into_iter().zip(&before);
+        now.map(|(now, before)| now - before).collect()
+    };
+    hall.publish(0);
+    hall.turn();
+    hall.publish(0);
+    hall.pass(BUDGET);
+    assert_eq!(since(&hall), [0, 0, 0, 2], "still held");
+    hall.turn();
+    assert_eq!(since(&hall), [2, 2, 2, 2]);
+    assert_eq!(hall.rehearsal.sends() - sends, 3 + 2);
+    // Whoever leaves takes what is held along.
+    hall.publish(0);
+    hall.turn();
+    hall.ask(0, r#"{"op":"options","max_delay_ms":0}"#);
+    hall.settle();
+    assert_eq!(since(&hall), [3, 2, 2, 3]);
+    hall.pass(BUDGET);
+    assert_eq!(since(&hall), [3, 3, 3, 3]);
+}
+
+#[test]
+fn a_budget_ends_early_where_it_would_hold_too_much() {
+    let config = Config {
+        hold_bytes_max: 4 * TICK_BYTES,
+        ..Config::default()
+    };
+    let mut hall = Hall::new(config);
+    for _ in 0..2 {
+        hall.seat_with_budget(&["A"], 100);
+    }
+    for _ in 0..2 {
+        hall.publish(0);
+        hall.pass(250);
+    }
+    assert_eq!(hall.members(), [2]);
+    let before = delivered(&hall);
+    for _ in 0..3 {
+        hall.publish(0);
+    }
+    hall.turn();
+    assert_eq!(delivered(&hall), before);
+    // The first tick of the hold and three more are as much as may wait.
+    hall.publish(0);
+    hall.publish(0);
+    hall.turn();
+    let now = delivered(&hall).into_iter().zip(before);
+    assert!(
+        now.clone().all(|(now, before)| now == before + 5),
+        "{now:?}"
+    );
+    // The first hold's end is not that of the next.
+    hall.publish(0);
+    let before = delivered(&hall);
+    hall.pass(100);
+    assert_eq!(delivered(&hall), before);
+    hall.pass(2);
+    assert!(delivered(&hall) > before);
+}
+
+#[test]
+fn who_lags_during_a_hold_leaves_with_what_was_held() {
+    let config = Config {
+        lag_soft_ticks: 4,
+        ..Config::default()
+    };
+    let mut hall = Hall::new(config);
+    for _ in 0..2 {
+        hall.seat_with_budget(&["A"], 20);
+    }
+    for _ in 0..2 {
+        hall.publish(0);
+        hall.pass(50);
+    }
+    assert_eq!(hall.members(), [2]);
+    for _ in 0..5 {
+        hall.publish(0);
+    }
+    hall.turn();
+    assert!(hall.members().is_empty());
+    hall.pass(50);
+    assert!(hall.accounts.iter().all(|account| account.last["A"] == 8));
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Publish(usize),
     Turn,
     Subscribe(u32, usize),
     Unsubscribe(u32, usize),
+    Delay(u32, u32),
     Drop(u32),
 }
 
@@ -268,6 +386,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         6 => Just(Op::Turn),
         2 => (connection.clone(), 0..SYMBOLS.len()).prop_map(|(own, symbol)| Op::Subscribe(own, symbol)),
         2 => (connection.clone(), 0..SYMBOLS.len()).prop_map(|(own, symbol)| Op::Unsubscribe(own, symbol)),
+        1 => (connection.clone(), prop_oneof![Just(0), Just(3)]).prop_map(|(own, ms)| Op::Delay(own, ms)),
         1 => connection.prop_map(Op::Drop),
     ];
     prop::collection::vec(op, 0..200)
@@ -279,8 +398,8 @@ proptest! {
     fn everyone_gets_everything_once(ops in ops(), lag_soft_ticks in 2..30_usize, sends_per_turn in 1..8_usize) {
         let config = Config { lag_soft_ticks, sends_per_turn, ..Config::default() };
         let mut hall = Hall::new(config);
-        for symbols in [&["A"][..], &["A"], &["A"], &["A", "B"], &["A", "B"], &["C"]] {
-            hall.seat(symbols);
+        for (symbols, budget) in [(&["A"][..], 0), (&["A"], 0), (&["A"], 3), (&["A"], 3), (&["A", "B"], 3), (&["A", "B"], 3)] {
+            hall.seat_with_budget(symbols, budget);
         }
         hall.settle();
         let mut present = [true; 6];
@@ -296,6 +415,9 @@ proptest! {
                     let text = format!(r#"{{"op":"unsubscribe","symbols":["{}"]}}"#, SYMBOLS[symbol]);
                     hall.ask(own, &text);
                 }
+                Op::Delay(own, ms) if present[own as usize] => {
+                    hall.ask(own, &format!(r#"{{"op":"options","max_delay_ms":{ms}}}"#));
+                }
                 Op::Drop(own) if present[own as usize] => {
                     present[own as usize] = false;
                     hall.rehearsal.floor.drop_connection(own, CloseReason::PeerGone);
@@ -303,6 +425,9 @@ proptest! {
                 _ => {}
             }
         }
+        hall.settle();
+        // Who lags is held once more for what conflation has left.
+        hall.pass(30);
         hall.settle();
         for (index, account) in hall.accounts.iter().enumerate().filter(|(index, _)| present[*index]) {
             let connection = &hall.rehearsal.floor.connections[index];
