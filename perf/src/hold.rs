@@ -5,7 +5,6 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::SocketAddr,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
@@ -17,7 +16,7 @@ use crate::{
     scenario::Settings,
     schedule::Clock,
     session::SessionError,
-    token::Signer,
+    worker::Contact,
 };
 
 const CONNECTED: &str = "connected";
@@ -29,15 +28,9 @@ const TURN_US: u64 = 100_000;
 /// What a worker is told.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct Task {
-    /// Where to.
-    #[arg(long)]
-    pub server: SocketAddr,
-    /// The dialect.
-    #[arg(long)]
-    pub dialect: String,
-    /// File with the secret that tokens are signed with.
-    #[arg(long)]
-    pub secret: std::path::PathBuf,
+    /// Whom it talks to.
+    #[command(flatten)]
+    pub contact: Contact,
     /// The number of its first connection, of all.
     #[arg(long)]
     pub first: u32,
@@ -59,17 +52,16 @@ pub struct Worker {
 impl Task {
     /// Does it: `settings` are those of the scenario that it is part of.
     pub fn run(&self, settings: &Settings) -> Result<(), SessionError> {
-        let dialect = crate::dialect::of_worker(&self.dialect)
-            .ok_or_else(|| io::Error::other(format!("there is no dialect {}", self.dialect)))?;
+        let dialect = self.contact.dialect()?;
         host::raise_descriptors(u64::from(self.count) + OWN_DESCRIPTORS)?;
-        let signer = Signer::from_file(&self.secret)?;
+        let signer = self.contact.signer()?;
         let all = Settings {
             subscribers: self.first + self.count,
             ..*settings
         };
         let mut audience = all.audience();
         let plan = Plan {
-            server: self.server,
+            server: self.contact.server,
             symbols: audience.symbols,
             follows: audience.follows.split_off(self.first as usize),
             epoch: 1,
@@ -114,18 +106,11 @@ impl Task {
     }
 
     fn flags(&self) -> Vec<String> {
-        let flags = [
-            ("--server", self.server.to_string()),
-            ("--dialect", self.dialect.clone()),
-            ("--secret", self.secret.display().to_string()),
+        self.contact.flags([
             ("--first", self.first.to_string()),
             ("--count", self.count.to_string()),
             ("--sources", self.sources.to_string()),
-        ];
-        flags
-            .into_iter()
-            .flat_map(|(name, value)| [name.to_owned(), value])
-            .collect()
+        ])
     }
 }
 
@@ -165,9 +150,7 @@ mod tests {
     #[test]
     fn a_worker_is_told_everything_by_its_flags() {
         let task = Task {
-            server: SocketAddr::from(([127, 0, 0, 1], 9001)),
-            dialect: "tickwire-sbe".to_owned(),
-            secret: "/x/secret".into(),
+            contact: Contact::example(),
             first: 19_000,
             count: 7,
             sources: 2,

@@ -1,20 +1,13 @@
 //! A further process for the crowd at the door, so that it takes no turns from those who measure.
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    thread,
-    time::Duration,
-};
+use std::{io, net::Ipv4Addr, thread, time::Duration};
 
 use crate::{
-    dialect, host,
+    host,
     load::{Rush, Since},
     schedule::Clock,
     ticks::Symbols,
-    token::Signer,
-    worker::{self, Worker},
+    worker::{self, Contact, Worker},
 };
 
 /// Users that the crowd consists of.
@@ -25,15 +18,9 @@ const OWN_DESCRIPTORS: u64 = 64;
 /// What the process is told.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct Task {
-    /// Where to.
-    #[arg(long)]
-    pub server: SocketAddr,
-    /// The dialect.
-    #[arg(long)]
-    pub dialect: String,
-    /// File with the secret that tokens are signed with.
-    #[arg(long)]
-    pub secret: PathBuf,
+    /// Whom it talks to.
+    #[command(flatten)]
+    pub contact: Contact,
     /// Symbols to subscribe to.
     #[arg(long)]
     pub symbols: u32,
@@ -69,16 +56,15 @@ pub struct Task {
 impl Task {
     /// Does it, and prints how it went.
     pub fn run(&self) -> io::Result<()> {
-        let dialect = dialect::of_worker(&self.dialect)
-            .ok_or_else(|| io::Error::other(format!("there is no dialect {}", self.dialect)))?;
+        let dialect = self.contact.dialect()?;
         host::raise_descriptors(u64::from(self.at_once) + OWN_DESCRIPTORS)?;
         worker::step_back()?;
-        let signer = Signer::from_file(&self.secret)?;
+        let signer = self.contact.signer()?;
         let tokens: Vec<String> = (0..USERS)
             .map(|user| signer.subscriber(&format!("crowd-{user}")))
             .collect();
         let rush = Rush {
-            server: self.server,
+            server: self.contact.server,
             symbols: Symbols::numbered(self.symbols as usize),
             attempts: self.attempts,
             at_once: self.at_once as usize,
@@ -100,11 +86,8 @@ impl Task {
         Worker::start("rush", self.flags())
     }
 
-    fn flags(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("--server", self.server.to_string()),
-            ("--dialect", self.dialect.clone()),
-            ("--secret", self.secret.display().to_string()),
+    fn flags(&self) -> Vec<String> {
+        self.contact.flags([
             ("--symbols", self.symbols.to_string()),
             ("--attempts", self.attempts.to_string()),
             ("--at-once", self.at_once.to_string()),
@@ -119,7 +102,7 @@ impl Task {
             ("--from-seq", self.since.from_seq.to_string()),
             ("--rate", self.since.rate.to_string()),
             ("--away-s", self.since.away_s.to_string()),
-        ]
+        ])
     }
 }
 
@@ -132,9 +115,7 @@ mod tests {
     #[test]
     fn the_process_is_told_everything_by_its_flags() {
         let task = Task {
-            server: SocketAddr::from(([127, 0, 0, 1], 9001)),
-            dialect: "tickwire".to_owned(),
-            secret: "/x/secret".into(),
+            contact: Contact::example(),
             symbols: 10,
             attempts: 20_000,
             at_once: 256,
@@ -153,9 +134,7 @@ mod tests {
             },
         };
         let command = Task::augment_args(clap::Command::new("rush").no_binary_name(true));
-        let matches = command
-            .try_get_matches_from(worker::flat(task.flags()))
-            .unwrap();
+        let matches = command.try_get_matches_from(task.flags()).unwrap();
         assert_eq!(Task::from_arg_matches(&matches).unwrap(), task);
     }
 }

@@ -1,18 +1,17 @@
 //! A further process whose subscribers stop reading for a while.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, thread};
+use std::{collections::BTreeMap, io, thread};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     account::Counts,
-    dialect, host,
+    host,
     load::{Follows, Load, Pace, Plan},
     schedule::Clock,
     session::SessionError,
     ticks::Symbols,
-    token::Signer,
-    worker::{self, Worker},
+    worker::{self, Contact, Worker},
 };
 
 /// Descriptors beside the sockets.
@@ -25,15 +24,9 @@ const IN_PROGRESS_MAX: usize = 64;
 /// What the process is told.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct Task {
-    /// Where to.
-    #[arg(long)]
-    pub server: SocketAddr,
-    /// The dialect.
-    #[arg(long)]
-    pub dialect: String,
-    /// File with the secret that tokens are signed with.
-    #[arg(long)]
-    pub secret: PathBuf,
+    /// Whom it talks to.
+    #[command(flatten)]
+    pub contact: Contact,
     /// Symbols to subscribe to.
     #[arg(long)]
     pub symbols: u32,
@@ -67,14 +60,13 @@ pub struct Stalled {
 impl Task {
     /// Does it, and prints how it went.
     pub fn run(&self) -> Result<(), SessionError> {
-        let dialect = dialect::of_worker(&self.dialect)
-            .ok_or_else(|| io::Error::other(format!("there is no dialect {}", self.dialect)))?;
+        let dialect = self.contact.dialect()?;
         host::raise_descriptors(u64::from(self.count) + OWN_DESCRIPTORS)?;
         worker::step_back()?;
-        let signer = Signer::from_file(&self.secret)?;
+        let signer = self.contact.signer()?;
         let all = Follows::Symbols((0..self.symbols).collect());
         let plan = Plan {
-            server: self.server,
+            server: self.contact.server,
             symbols: Symbols::numbered(self.symbols as usize),
             follows: vec![all; self.count as usize],
             // None that a publisher uses: accounts open where the server says.
@@ -107,17 +99,14 @@ impl Task {
         Worker::start("stall", self.flags())
     }
 
-    fn flags(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("--server", self.server.to_string()),
-            ("--dialect", self.dialect.clone()),
-            ("--secret", self.secret.display().to_string()),
+    fn flags(&self) -> Vec<String> {
+        self.contact.flags([
             ("--symbols", self.symbols.to_string()),
             ("--count", self.count.to_string()),
             ("--silent-from-us", self.silent_from_us.to_string()),
             ("--silent-to-us", self.silent_to_us.to_string()),
             ("--until-us", self.until_us.to_string()),
-        ]
+        ])
     }
 }
 
@@ -130,9 +119,7 @@ mod tests {
     #[test]
     fn the_process_is_told_everything_by_its_flags() {
         let task = Task {
-            server: SocketAddr::from(([127, 0, 0, 1], 9001)),
-            dialect: "tickwire".to_owned(),
-            secret: "/x/secret".into(),
+            contact: Contact::example(),
             symbols: 1,
             count: 100,
             silent_from_us: 1,
@@ -140,9 +127,7 @@ mod tests {
             until_us: 3,
         };
         let command = Task::augment_args(clap::Command::new("stall").no_binary_name(true));
-        let matches = command
-            .try_get_matches_from(worker::flat(task.flags()))
-            .unwrap();
+        let matches = command.try_get_matches_from(task.flags()).unwrap();
         assert_eq!(Task::from_arg_matches(&matches).unwrap(), task);
     }
 }

@@ -2,26 +2,92 @@
 
 use std::{
     io,
+    net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::{
+    dialect::{self, Dialect},
+    session::Target,
+    token::Signer,
+};
+
 /// Below those who measure, which are on the same core.
 const NICE: i32 = 5;
+
+/// Whom a process talks to, and how: what all of them are told.
+#[derive(Clone, Debug, PartialEq, clap::Args)]
+pub struct Contact {
+    /// Where to.
+    #[arg(long)]
+    pub server: SocketAddr,
+    /// The dialect.
+    #[arg(long)]
+    pub dialect: String,
+    /// File with the secret that tokens are signed with.
+    #[arg(long)]
+    pub secret: PathBuf,
+}
+
+impl Contact {
+    /// The server that is measured.
+    pub fn of(target: &Target<'_>, signer: &Signer) -> Self {
+        Self {
+            server: target.server,
+            dialect: target.dialect.name().to_owned(),
+            secret: signer.secret().to_owned(),
+        }
+    }
+
+    /// Its dialect, by the name.
+    pub fn dialect(&self) -> io::Result<Box<dyn Dialect>> {
+        dialect::of_worker(&self.dialect)
+            .ok_or_else(|| io::Error::other(format!("there is no dialect {}", self.dialect)))
+    }
+
+    /// Signs as the process that starts this one does.
+    pub fn signer(&self) -> io::Result<Signer> {
+        Signer::from_file(&self.secret)
+    }
+
+    /// As flags, with those of the task itself behind them.
+    pub fn flags<const N: usize>(&self, own: [(&'static str, String); N]) -> Vec<String> {
+        let contact = [
+            ("--server", self.server.to_string()),
+            ("--dialect", self.dialect.clone()),
+            ("--secret", self.secret.display().to_string()),
+        ];
+        let flags = contact.into_iter().chain(own);
+        flags
+            .flat_map(|(name, value)| [name.to_owned(), value])
+            .collect()
+    }
+}
+
+#[cfg(test)]
+impl Contact {
+    /// One that nobody answers at.
+    pub fn example() -> Self {
+        Self {
+            server: SocketAddr::from(([127, 0, 0, 1], 9001)),
+            dialect: "tickwire-sbe".to_owned(),
+            secret: "/x/secret".into(),
+        }
+    }
+}
 
 /// One of them, from outside; it ends with this value.
 pub struct Worker(Option<Child>);
 
 impl Worker {
     /// Starts this program again, with `command` and its flags.
-    pub fn start<'a>(
-        command: &str,
-        flags: impl IntoIterator<Item = (&'a str, String)>,
-    ) -> io::Result<Self> {
+    pub fn start(command: &str, flags: Vec<String>) -> io::Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .arg(command)
-            .args(flat(flags))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -58,12 +124,4 @@ pub fn step_back() -> io::Result<()> {
 pub fn report(outcome: &impl Serialize) -> io::Result<()> {
     println!("{}", serde_json::to_string(outcome)?);
     Ok(())
-}
-
-/// Names and values, one behind the other.
-pub fn flat<'a>(flags: impl IntoIterator<Item = (&'a str, String)>) -> Vec<String> {
-    let flags = flags.into_iter();
-    flags
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect()
 }

@@ -17,7 +17,7 @@ use crate::{
     schedule::Clock,
     session::{SessionError, Target},
     token::Signer,
-    worker::Worker,
+    worker::{Contact, Worker},
 };
 
 /// How long each client stays, s.
@@ -66,9 +66,7 @@ fn crowd(
 ) -> Result<Rushed, SessionError> {
     let start_us = Clock::start().now_us();
     let task = Task {
-        server: target.server,
-        dialect: target.dialect.name().to_owned(),
-        secret: signer.secret().to_owned(),
+        contact: Contact::of(target, signer),
         symbols: settings.symbols,
         attempts: u32::MAX,
         at_once: settings.subscribers,

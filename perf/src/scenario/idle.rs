@@ -7,6 +7,7 @@ use crate::{
     run::{Memory, Point},
     session::{Session, SessionError, Target},
     token::Signer,
+    worker::Contact,
 };
 
 pub(super) fn play(
@@ -50,9 +51,7 @@ fn workers(
     let firsts = (here..settings.subscribers).step_by(settings.process_max as usize);
     let workers = firsts.map(|first| {
         let task = Task {
-            server: target.server,
-            dialect: target.dialect.name().to_owned(),
-            secret: signer.secret().to_owned(),
+            contact: Contact::of(target, signer),
             first,
             count: settings.process_max.min(settings.subscribers - first),
             sources: settings.pace.sources,

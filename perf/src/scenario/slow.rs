@@ -8,7 +8,7 @@ use crate::{
     session::{Session, SessionError, Target},
     stall::{Stalled, Task},
     token::Signer,
-    worker::Worker,
+    worker::{Contact, Worker},
 };
 
 /// How many stop.
@@ -51,9 +51,7 @@ fn silence(
     let schedule = Schedule::new(begins_us, settings.rate, seconds);
     let after = |seconds: f64| begins_us + (seconds * 1e6) as u64;
     let task = Task {
-        server: target.server,
-        dialect: target.dialect.name().to_owned(),
-        secret: signer.secret().to_owned(),
+        contact: Contact::of(target, signer),
         symbols: settings.symbols,
         count: SLOW,
         silent_from_us: after(BEFORE_S),

@@ -12,7 +12,7 @@ use crate::{
     session::{Audience, Session, SessionError, Target},
     ticks::Symbols,
     token::Signer,
-    worker::Worker,
+    worker::{Contact, Worker},
 };
 
 /// Ticks per second, one after the other.
@@ -91,9 +91,7 @@ fn storm(
         .chain(seconds_of(whole))
         .collect();
     let task = Task {
-        server: target.server,
-        dialect: target.dialect.name().to_owned(),
-        secret: signer.secret().to_owned(),
+        contact: Contact::of(target, signer),
         symbols: settings.symbols,
         attempts: ATTEMPTS,
         at_once: AT_ONCE,
