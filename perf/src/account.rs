@@ -57,9 +57,14 @@ pub struct Account {
 struct Holes(Vec<(u64, u64)>);
 
 impl Counts {
+    /// Whatever was neither delivered in its place nor declared.
+    pub fn unaccounted(&self) -> u64 {
+        self.missing + self.duplicates + self.out_of_order + self.contradictions
+    }
+
     /// Whether every tick was delivered or declared.
     pub fn is_sound(&self) -> bool {
-        self.missing + self.duplicates + self.out_of_order + self.contradictions == 0
+        self.unaccounted() == 0
     }
 
     /// Whether, beyond that, none was lost.

@@ -160,6 +160,15 @@ pub struct Generator {
     pub reached: bool,
 }
 
+impl Point {
+    /// Adds figures that only its scenario has.
+    pub fn add<'a>(&mut self, figures: impl IntoIterator<Item = (&'a str, f64)>) {
+        let figures = figures.into_iter();
+        self.extra
+            .extend(figures.map(|(name, value)| (name.to_owned(), value)));
+    }
+}
+
 impl Memory {
     /// From three readings and the number of connections.
     pub fn new(before: u64, connected: u64, end: u64, connections: u64) -> Self {

@@ -12,7 +12,7 @@ use rustix::{event::epoll, fd::OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Tally, connecting, look, no_events,
+    Tally, connecting, hint, look, no_events,
     subscriber::{Phase, Shared, Subscriber},
 };
 use crate::{
@@ -304,18 +304,11 @@ impl Crowd<'_> {
                 *self.rushed.refused.entry(*status).or_default() += 1;
             }
             // Without descriptors or ports this is no crowd any more.
-            LostReason::Io(error) if is_exhausted(error) => {
-                return Err(io::Error::other(error.to_string()));
+            LostReason::Io(error) if !hint(error).is_empty() => {
+                return Err(io::Error::other(format!("{error}{}", hint(error))));
             }
             _ => self.rushed.failed += 1,
         }
         Ok(())
     }
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
-    ) || error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }

@@ -52,8 +52,7 @@ pub(super) fn play(
                 ("calm_p99_ms", calm_p99_us as f64 / 1e3),
                 ("mean_ticks_per_s", f64::from(mean)),
             ];
-            let figures = figures.map(|(name, value)| (name.to_owned(), value));
-            point.extra.extend(figures);
+            point.add(figures);
         }
         Ok(points)
     })

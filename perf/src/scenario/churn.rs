@@ -120,7 +120,19 @@ impl Traces {
 }
 
 fn point(settings: &Settings, before: &Traces, after: &Traces, rushed: &Rushed) -> Point {
-    let mut extra: BTreeMap<String, f64> = [
+    let mut point = Point {
+        subscribers: u64::from(settings.subscribers),
+        window_s: settings.duration_s,
+        memory: Some(Memory::new(
+            before.rss_bytes,
+            after.rss_bytes,
+            after.rss_bytes,
+            1,
+        )),
+        sustained: true,
+        ..Point::default()
+    };
+    point.add([
         ("came", rushed.attempts as f64),
         ("admitted", rushed.admitted as f64),
         ("subscribed", rushed.subscribed as f64),
@@ -134,24 +146,8 @@ fn point(settings: &Settings, before: &Traces, after: &Traces, rushed: &Rushed) 
         ),
         ("files_before", before.files as f64),
         ("files_after", after.files as f64),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect();
-    extra.extend(after.gauges.clone());
-    let mut point = Point {
-        subscribers: u64::from(settings.subscribers),
-        window_s: settings.duration_s,
-        memory: Some(Memory::new(
-            before.rss_bytes,
-            after.rss_bytes,
-            after.rss_bytes,
-            1,
-        )),
-        sustained: true,
-        ..Point::default()
-    };
-    point.extra = extra;
+    ]);
+    point.extra.extend(after.gauges.clone());
     point
 }
 

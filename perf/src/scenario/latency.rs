@@ -35,12 +35,10 @@ pub(super) fn play(
                 1 => "1 subscriber".to_owned(),
                 more => format!("{more} subscribers"),
             };
-            let figures = [
-                ("tcp_round_trip_p50_us", floor.p50_us),
-                ("tcp_round_trip_p99_us", floor.p99_us),
-            ];
-            let figures = figures.map(|(name, us)| (name.to_owned(), us as f64));
-            point.extra.extend(figures);
+            point.add([
+                ("tcp_round_trip_p50_us", floor.p50_us as f64),
+                ("tcp_round_trip_p99_us", floor.p99_us as f64),
+            ]);
             point
         }));
     }

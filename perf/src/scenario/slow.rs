@@ -69,26 +69,19 @@ fn silence(
     let stalled: Option<Stalled> = worker.map(Worker::end).transpose()?;
     let peak_bytes = target.tree.map(Tree::peak_rss_bytes).transpose()?;
     let mut point = points.into_iter().next().unwrap_or_default();
-    let mut figures = Vec::new();
     if let Some((before, peak)) = before_bytes.zip(peak_bytes) {
-        figures.push(("grown_kib", peak.saturating_sub(before) as f64 / 1024.0));
+        point.add([("grown_kib", peak.saturating_sub(before) as f64 / 1024.0)]);
     }
     if let Some(stalled) = stalled {
         let closed = |code| stalled.closed.get(&code).copied().unwrap_or_default() as f64;
         let counts = stalled.counts;
-        let wrong =
-            counts.missing + counts.duplicates + counts.out_of_order + counts.contradictions;
-        figures.extend([
+        point.add([
             ("slow_delivered", counts.delivered as f64),
             ("slow_gapped", counts.gapped as f64),
-            ("slow_unaccounted", wrong as f64),
+            ("slow_unaccounted", counts.unaccounted() as f64),
             ("slow_lost", stalled.lost as f64),
             ("slow_closed_4410", closed(4410)),
         ]);
     }
-    let figures = figures
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value));
-    point.extra.extend(figures);
     Ok(point)
 }

@@ -159,13 +159,13 @@ fn summary(
     point.deliveries_per_s = point.delivered as f64 / point.window_s;
     let calm_p99_us = calm.latency.p99_us.max(1);
     let worse = point.latency.p99_us as f64 / calm_p99_us as f64;
-    let mut figures = vec![
+    point.add([
         ("calm_p99_ms", calm_p99_us as f64 / 1e3),
         ("p99_worse", worse),
-    ];
+    ]);
     if let Some(rushed) = rushed {
         let refused: u64 = rushed.refused.values().sum();
-        figures.extend([
+        point.add([
             ("storm_s", rushed.seconds),
             ("attempts", rushed.attempts as f64),
             ("admitted", rushed.admitted as f64),
@@ -181,10 +181,6 @@ fn summary(
             ("handshake_p99_ms", rushed.handshake.p99_us as f64 / 1e3),
         ]);
     }
-    let figures = figures
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value));
-    point.extra.extend(figures);
     point
 }
 
