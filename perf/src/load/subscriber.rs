@@ -1,6 +1,10 @@
 //! One subscriber: upgrade, subscribe, receive.
 
-use std::{collections::VecDeque, io::Write, net::TcpStream};
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    net::TcpStream,
+};
 
 use super::Tally;
 use crate::{
@@ -83,8 +87,7 @@ impl Subscriber {
         if let Some(error) = self.stream.take_error()? {
             return Err(error.into());
         }
-        // An empty send buffer holds any request whole; a short write is an error.
-        (&self.stream).write_all(std::mem::take(&mut self.request).as_bytes())?;
+        say(&self.stream, std::mem::take(&mut self.request).as_bytes())?;
         self.phase = Phase::Upgrading;
         Ok(())
     }
@@ -94,7 +97,7 @@ impl Subscriber {
         let mut carry = std::mem::take(&mut self.carry);
         let bytes = match carry.read(&mut self.stream, shared.bytes) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.carry = carry;
                 return Ok(());
             }
@@ -135,7 +138,7 @@ impl Subscriber {
         self.phase = Phase::Live;
         if let Some(message) = self.messages.pop_front() {
             self.phase = Phase::Subscribing;
-            (&self.stream).write_all(&message)?;
+            say(&self.stream, &message)?;
         }
         Ok(head_bytes)
     }
@@ -182,7 +185,7 @@ impl Subscriber {
         tally: &mut Tally,
     ) -> Result<Option<(Place, u64)>, LostReason> {
         match frame.opcode {
-            Opcode::Ping => (&self.stream).write_all(&masked(Opcode::Pong, frame.payload))?,
+            Opcode::Ping => say(&self.stream, &masked(Opcode::Pong, frame.payload))?,
             Opcode::Close => return Err(closed(frame.payload)),
             Opcode::Pong => {}
             Opcode::Text | Opcode::Binary => return self.take_message(frame, symbols, tally),
@@ -241,15 +244,27 @@ impl Conversation<'_> {
             }
             Event::Next => {
                 if let Some(message) = self.messages.pop_front() {
-                    self.stream.write_all(&message)?;
+                    say(self.stream, &message)?;
                 }
             }
             Event::Live => *self.phase = Phase::Live,
-            Event::Answer(bytes) => self.stream.write_all(&bytes)?,
+            Event::Answer(bytes) => say(self.stream, &bytes)?,
             Event::Refused(why) => return Err(LostReason::Refused(why)),
         }
         Ok(())
     }
+}
+
+/// Writes a message, which an empty send buffer holds whole; a short write is an error.
+///
+/// Whoever answers what it has just received is interactive to the kernel (`TCP_QUICKACK` of
+/// `tcp(7)` turned off): it does not acknowledge what it reads, but when too much is unacknowledged,
+/// and on loopback that is on the core and the account of the server that sends. How long it stays
+/// so depends on the sizes of the first messages. So this is taken back, for all servers alike, and
+/// a subscriber pays for its own acknowledgements.
+fn say(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)?;
+    rustix::net::sockopt::set_tcp_quickack(stream, true).map_err(Into::into)
 }
 
 fn closed(payload: &[u8]) -> LostReason {

@@ -101,6 +101,13 @@ fn every_delivery_is_checked_and_counted() {
         ..Counts::default()
     };
     assert_eq!(load.tally().counts, expected);
+    for subscriber in &load.subscribers {
+        let acknowledges = rustix::net::sockopt::tcp_quickack(&subscriber.stream);
+        assert!(
+            acknowledges.unwrap(),
+            "what it reads, after its answers too"
+        );
+    }
     for mut socket in serving.join().unwrap() {
         assert_eq!(
             socket.read().unwrap(),

@@ -150,7 +150,7 @@ impl Scenario {
         };
         let all = [
             // CPU varies more from run to run than what most targets leave between them.
-            (Self::Hot, rounds(9, 2)),
+            (Self::Hot, rounds(15, 2)),
             (Self::Watchlist, rounds(9, 2)),
             (Self::RampHot, rounds(5, 1)),
             (Self::RampWatchlist, rounds(5, 1)),
