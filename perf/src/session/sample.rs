@@ -26,7 +26,7 @@ impl Sample {
     pub(super) fn take(tree: Option<Tree>, tally: &Tally) -> io::Result<Self> {
         let cores = host::own_cores()?;
         Ok(Self {
-            server: tree.map(Tree::cpu).transpose()?,
+            server: tree.map(Tree::server_cpu).transpose()?,
             own: Tree::own().cpu()?,
             cores: cores
                 .into_iter()
