@@ -29,6 +29,7 @@ struct FloorFamilies {
     sends: IntCounterVec,
     sent_bytes: IntCounterVec,
     mailbox: IntGaugeVec,
+    requests: IntGaugeVec,
     joins: IntGaugeVec,
     runnable_joins: IntGaugeVec,
     timers: IntGaugeVec,
@@ -76,6 +77,8 @@ pub struct FloorMetrics {
     pub sent_bytes: IntCounter,
     /// Letters that wait.
     pub mailbox: IntGauge,
+    /// Connections that have spoken and are not reached yet.
+    pub requests: IntGauge,
     /// Snapshots, resumes and replays under way or queued.
     pub joins: IntGauge,
     /// Those of them that could go on now.
@@ -160,6 +163,7 @@ impl Metrics {
             sends: self.floor.sends.with_label_values(&label),
             sent_bytes: self.floor.sent_bytes.with_label_values(&label),
             mailbox: self.floor.mailbox.with_label_values(&label),
+            requests: self.floor.requests.with_label_values(&label),
             joins: self.floor.joins.with_label_values(&label),
             runnable_joins: self.floor.runnable_joins.with_label_values(&label),
             timers: self.floor.timers.with_label_values(&label),
@@ -237,6 +241,7 @@ impl FloorFamilies {
             sends: counters(registry, "tickwire_sends_total", "Writes started.", &["floor"])?,
             sent_bytes: counters(registry, "tickwire_sent_bytes_total", "Bytes handed to sockets.", &["floor"])?,
             mailbox: gauges("tickwire_handover_queue", "Letters waiting for a floor (bound: handover_queue_max).")?,
+            requests: gauges("tickwire_requests_waiting", "Connections that have spoken and are not reached yet.")?,
             joins: gauges("tickwire_replays", "Snapshots, resumes and replays under way or queued.")?,
             runnable_joins: gauges("tickwire_replays_runnable", "Those that could go on now (bound at once: replays_max).")?,
             timers: gauges("tickwire_timers", "Entries in the timer heap.")?,

@@ -207,6 +207,11 @@ impl Check {
             1_024..=GIB,
         );
         self.range(
+            "requests_us_per_turn",
+            config.requests_us_per_turn,
+            10..=1_000_000,
+        );
+        self.range(
             "replay_us_per_turn",
             config.replay_us_per_turn,
             10..=1_000_000,

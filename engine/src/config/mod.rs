@@ -144,6 +144,8 @@ pub struct Config {
     pub send_bytes_max: usize,
     /// `TCP_NOTSENT_LOWAT`, bytes: how much unsent data the kernel takes for one connection.
     pub notsent_lowat_bytes: u32,
+    /// Time for what subscribers ask in one turn of a floor, µs; the rest waits.
+    pub requests_us_per_turn: u64,
     /// Time for replays and snapshots in one turn of a floor, µs; the rest waits.
     pub replay_us_per_turn: u64,
     /// Replays, resumes and snapshots under way at once per floor; the rest queue.
@@ -230,6 +232,7 @@ impl Default for Config {
             hold_bytes_max: 64 * 1024,
             send_bytes_max: 256 * 1024,
             notsent_lowat_bytes: 128 * 1024,
+            requests_us_per_turn: 500,
             replay_us_per_turn: 500,
             replays_max: 64,
             replays_per_connection: 4,

@@ -3,6 +3,7 @@
 use std::{
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use tickwire_proto::{
@@ -24,7 +25,7 @@ use crate::{
     few::FewMap,
     peer::{
         conduct::Conduct,
-        inbound::{Flow, Inbound, Received},
+        inbound::{Flow, Inbound, Received, forget_pong},
         liveness::Liveness,
     },
 };
@@ -175,26 +176,32 @@ impl Floor {
     }
 
     /// Reads from connections that have something to say, and goes on with sends whose socket was
-    /// full; returns whether there were any.
+    /// full, for `requests_us_per_turn`; who is not reached is first in the next turn. Returns whether
+    /// there were any.
     pub(super) fn take_ready(&mut self) -> std::io::Result<bool> {
-        let mut ready = std::mem::take(&mut self.ready);
-        self.reader.ready(&mut ready)?;
-        let any = !ready.is_empty();
-        for Ready {
-            index,
-            generation,
-            readable,
-            writable,
-        } in ready.drain(..)
-        {
-            if writable {
-                self.take_writable(index, generation);
-            }
-            if readable && self.connection(index, generation).is_some() {
-                self.read_connection(index);
+        let mut any = !self.ready.is_empty();
+        if self.ready.is_empty() {
+            self.reader.ready(&mut self.ready)?;
+            any = !self.ready.is_empty();
+            for place in 0..self.ready.len() {
+                let ready = self.ready[place];
+                if ready.writable {
+                    self.take_writable(ready.index, ready.generation);
+                }
             }
         }
-        self.ready = ready;
+        let until = Instant::now() + Duration::from_micros(self.config.requests_us_per_turn);
+        while let Some(ready) = self.ready.pop_front() {
+            let Ready {
+                index, generation, ..
+            } = ready;
+            if ready.readable && self.connection(index, generation).is_some() {
+                self.read_connection(index);
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
         Ok(any)
     }
 
@@ -209,11 +216,15 @@ impl Floor {
                 // A closing connection is only read to its end.
                 Ok(Read::Bytes(_)) if connection.closing.is_some() => Ok(Flow::Open),
                 Ok(Read::Bytes(bytes)) => {
-                    connection.liveness.heard(self.now);
                     let limit = self.config.message_bytes;
-                    connection
-                        .inbound
-                        .feed(bytes, limit, &mut replies, |message| messages.push(message))
+                    let inbound = &mut connection.inbound;
+                    let outcome =
+                        inbound.feed(bytes, limit, &mut replies, |message| messages.push(message));
+                    // A message that never ends is no sign of life.
+                    if !messages.is_empty() && connection.liveness.heard(self.now) {
+                        forget_pong(&mut messages);
+                    }
+                    outcome
                 }
                 Ok(Read::Nothing) => return,
                 Ok(Read::End) | Err(_) => {
@@ -248,6 +259,8 @@ impl Floor {
             match message {
                 Received::Text(text) => self.take_text(index, &text),
                 Received::Binary(_) => self.close(index, CloseReason::UnsupportedData),
+                Received::Ping | Received::Pong => self.take_control(index),
+                Received::Part => {}
             }
         }
         let Some(connection) = self.connections.get_mut(index as usize) else {

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Nothing here is shared with another thread but the tape and the mailbox, so nothing is locked.
-//! Live ticks go first in a turn; snapshots and replays get what time `replay_us_per_turn`
-//! allows.
+//! Live ticks go first in a turn; requests get what time `requests_us_per_turn` allows, snapshots
+//! and replays `replay_us_per_turn`.
 
 mod audience;
 mod closing;
@@ -167,7 +167,8 @@ struct Floor {
     counts: TurnCounts,
     /// When the ticks were admitted whose sends are not all submitted.
     untold_admitted_ns: Vec<u64>,
-    ready: Vec<Ready>,
+    /// Connections with something to say that have not been reached yet.
+    ready: VecDeque<Ready>,
     held: Vec<(u32, u32)>,
     /// When the gauges of queues were last brought up to date.
     queues_observed: Millis,
@@ -207,7 +208,7 @@ impl Floor {
             sends,
             counts: TurnCounts::default(),
             untold_admitted_ns: Vec::new(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             held: Vec::new(),
             queues_observed: Millis::default(),
             draining: false,

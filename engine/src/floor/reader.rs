@@ -5,6 +5,7 @@
 //! task, no buffer, no request in flight each; one shared buffer serves whoever speaks.
 
 use std::{
+    collections::VecDeque,
     io,
     os::fd::{AsFd, OwnedFd},
 };
@@ -16,7 +17,7 @@ use rustix::{
 
 use crate::bell::Readiness;
 
-/// Connections looked at per turn; the rest stay ready for the next.
+/// Connections asked for at once; the rest stay ready.
 const EVENTS_PER_TURN: usize = 256;
 /// Bytes read from one connection per turn.
 const READ_BYTES: usize = 64 * 1024;
@@ -32,6 +33,7 @@ pub struct Reader {
 }
 
 /// A connection whose socket has something to say.
+#[derive(Clone, Copy)]
 pub struct Ready {
     /// Its index.
     pub index: u32,
@@ -106,7 +108,7 @@ impl Reader {
     }
 
     /// Appends the connections that are ready for something.
-    pub fn ready(&mut self, into: &mut Vec<Ready>) -> io::Result<()> {
+    pub fn ready(&mut self, into: &mut VecDeque<Ready>) -> io::Result<()> {
         self.events.clear();
         let now = rustix::event::Timespec {
             tv_sec: 0,
@@ -122,7 +124,7 @@ impl Reader {
         }
         for event in &self.events {
             let (data, flags) = (event.data.u64(), event.flags);
-            into.push(Ready {
+            into.push_back(Ready {
                 index: data as u32,
                 generation: (data >> 32) as u32,
                 // A dead socket is found out by reading it.

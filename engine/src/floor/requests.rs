@@ -48,22 +48,32 @@ impl Floor {
             }
             Ok(request) => match connection.take_operation(now, &self.config) {
                 Pace::Granted => self.carry_out(index, request),
-                Pace::Refused => self.refuse_with(
-                    index,
-                    request.id,
-                    ErrorCode::RateLimited,
-                    "too many operations per second",
-                ),
-                Pace::Close(reason) => {
-                    self.refuse_with(
-                        index,
-                        request.id,
-                        ErrorCode::RateLimited,
-                        "too many operations per second",
-                    );
-                    self.close(index, reason);
-                }
+                pace => self.slow_down(index, request.id, pace),
             },
+        }
+    }
+
+    /// A ping or a pong of WebSocket's own is an operation as well: there is work in each.
+    pub(super) fn take_control(&mut self, index: u32) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        if connection.closing.is_none() {
+            let pace = connection.take_operation(now, &self.config);
+            self.slow_down(index, None, pace);
+        }
+    }
+
+    /// Tells who is over its rate of operations, and closes where that goes on.
+    fn slow_down(&mut self, index: u32, id: Option<u32>, pace: Pace) {
+        if pace == Pace::Granted {
+            return;
+        }
+        let message = "too many operations per second";
+        self.refuse_with(index, id, ErrorCode::RateLimited, message);
+        if let Pace::Close(reason) = pace {
+            self.close(index, reason);
         }
     }
 

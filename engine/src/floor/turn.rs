@@ -175,14 +175,14 @@ impl Floor {
     pub(super) fn turn_now(&mut self, readable: bool) -> io::Result<Turn> {
         let mut worked = self.take_live();
         worked |= self.take_letters();
-        if readable {
+        if readable || !self.ready.is_empty() {
             worked |= self.take_ready()?;
         }
         worked |= self.run_joins();
         worked |= self.run_deadlines();
         worked |= self.end_holds();
         self.flush()?;
-        worked |= !self.dirty.is_empty() || !self.runnable.is_empty();
+        worked |= !self.dirty.is_empty() || !self.runnable.is_empty() || !self.ready.is_empty();
         self.observe_turn();
         if self.draining && self.connections.is_empty() {
             return Ok(Turn::Over);
@@ -205,6 +205,7 @@ impl Floor {
         }
         self.observe_counts();
         self.metrics.mailbox.set(self.desk.mailbox.len() as i64);
+        self.metrics.requests.set(self.ready.len() as i64);
         self.metrics.joins.set(self.joins.len() as i64);
         self.metrics.runnable_joins.set(self.runnable.len() as i64);
         self.metrics.timers.set(self.timers.len() as i64);
@@ -261,7 +262,8 @@ impl Floor {
         let work = self.tape.head() > self.at
             || !self.desk.mailbox.is_empty()
             || !self.dirty.is_empty()
-            || !self.runnable.is_empty();
+            || !self.runnable.is_empty()
+            || !self.ready.is_empty();
         if work {
             bell.rouse();
             return false;

@@ -19,10 +19,16 @@ pub struct Inbound {
     partial: Option<Box<Partial>>,
 }
 
+/// What of a message that is not whole shows that its sender is alive: in `ping_idle_s` and
+/// `pong_wait_s`, or some hundred bytes a second.
+const PART_BYTES: usize = 4 * 1024;
+
 /// What is kept while a message is incomplete.
 struct Partial {
     context: WebSocketContext,
     boundary: Boundary,
+    /// Received since the last [`Received::Part`].
+    unheard_bytes: usize,
 }
 
 /// One message from the peer.
@@ -31,6 +37,12 @@ pub enum Received {
     Text(Utf8Bytes),
     /// Bytes.
     Binary(tungstenite::Bytes),
+    /// A ping, which is answered already.
+    Ping,
+    /// A pong.
+    Pong,
+    /// [`PART_BYTES`] more of a message that is not whole yet: whoever sends that much is alive.
+    Part,
 }
 
 /// What the bytes left the connection in.
@@ -61,6 +73,7 @@ impl Inbound {
             Box::new(Partial {
                 context: context(message_bytes_max),
                 boundary: Boundary::default(),
+                unheard_bytes: 0,
             })
         });
         let complete = partial.boundary.advance(bytes);
@@ -73,6 +86,8 @@ impl Inbound {
             match context.read(&mut memory) {
                 Ok(Message::Text(text)) => each(Received::Text(text)),
                 Ok(Message::Binary(bytes)) => each(Received::Binary(bytes)),
+                Ok(Message::Ping(_)) => each(Received::Ping),
+                Ok(Message::Pong(_)) => each(Received::Pong),
                 Ok(_) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     break Flow::Open;
@@ -81,10 +96,24 @@ impl Inbound {
                 Err(error) => return Err(reason(&error)),
             }
         };
+        partial.unheard_bytes += bytes.len();
         if complete && flow == Flow::Open && context.can_write() {
             self.partial = None;
+        } else if partial.unheard_bytes >= PART_BYTES {
+            partial.unheard_bytes = 0;
+            each(Received::Part);
         }
         Ok(flow)
+    }
+}
+
+/// Drops one pong: that which was asked for.
+pub fn forget_pong(messages: &mut Vec<Received>) {
+    let pong = messages
+        .iter()
+        .position(|message| matches!(message, Received::Pong));
+    if let Some(place) = pong {
+        messages.remove(place);
     }
 }
 
@@ -191,6 +220,25 @@ mod tests {
         .1;
         assert_eq!(flow, Ok(Flow::Closed));
         assert_eq!(replies, [0x88, 2, 0x03, 0xe8]);
+    }
+
+    #[test]
+    fn parts_of_a_long_message_show_life_and_a_drip_does_not() {
+        let mut inbound = Inbound::default();
+        let mut parts = 0;
+        let mut feed = |bytes: &[u8]| {
+            let each = |received| parts += usize::from(matches!(received, Received::Part));
+            inbound.feed(bytes, 1 << 20, &mut Vec::new(), each).unwrap();
+            parts
+        };
+        let header = [0x81, 0xff, 0, 0, 0, 0, 0, 0x01, 0, 0, 0, 0, 0, 0];
+        assert_eq!(feed(&header), 0);
+        for _ in 0..100 {
+            assert_eq!(feed(b"x"), 0);
+        }
+        assert_eq!(feed(&vec![b'x'; PART_BYTES]), 1);
+        assert_eq!(feed(&vec![b'x'; 3 * PART_BYTES]), 2);
+        assert_eq!(feed(b"x"), 2);
     }
 
     #[test]

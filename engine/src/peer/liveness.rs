@@ -64,10 +64,10 @@ impl Liveness {
         self.last_sent = now;
     }
 
-    /// Something was received.
-    pub fn heard(&mut self, now: Millis) {
+    /// Something was received; whether a pong was waited for.
+    pub fn heard(&mut self, now: Millis) -> bool {
         self.heard_or_pinged = now;
-        self.pinged = false;
+        std::mem::take(&mut self.pinged)
     }
 
     /// The connection subscribed to something.

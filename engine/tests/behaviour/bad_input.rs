@@ -1,5 +1,7 @@
 //! What hostile and broken peers send: each gets a clear answer, and costs nobody else anything.
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -346,6 +348,31 @@ fn the_tenth_malformed_request_closes_with_4500() {
     }
 }
 
+/// How often it was told that the rate is exceeded.
+fn rate_limited(messages: &[Value]) -> usize {
+    let errors = messages.iter().filter(|message| message["type"] == "error");
+    errors
+        .filter(|error| error_code(error) == "rate_limited")
+        .count()
+}
+
+#[test]
+fn pings_over_the_rate_are_errors_and_the_tenth_closes_with_4429() {
+    let mut scene = Scene::start();
+    let token = scene.engine.token_with(|claims| claims.ops_per_s = Some(1));
+    for path in BOTH {
+        for opcode in [0x89, 0x8a] {
+            let mut client = scene.engine.connect(path, &token, None);
+            let pings = frame(opcode, b"x").repeat(40);
+            // The engine may have closed meanwhile.
+            let _ = client.socket.get_mut().write_all(&pings);
+            let (code, messages) = client.read_to_close();
+            assert_eq!((code, rate_limited(&messages)), (4429, 10), "{path}");
+            scene.goes_on();
+        }
+    }
+}
+
 #[test]
 fn ops_over_the_rate_are_not_executed_and_the_tenth_closes_with_4429() {
     let mut scene = Scene::start();
@@ -365,14 +392,7 @@ fn ops_over_the_rate_are_not_executed_and_the_tenth_closes_with_4429() {
         }
         let (code, messages) = client.read_to_close();
         assert_eq!(code, 4429, "{path}");
-        let limited = messages.iter().filter(|message| message["type"] == "error");
-        assert_eq!(
-            limited
-                .map(error_code)
-                .filter(|code| *code == "rate_limited")
-                .count(),
-            10
-        );
+        assert_eq!(rate_limited(&messages), 10);
         let pongs = messages
             .iter()
             .filter(|message| message["type"] == "pong")

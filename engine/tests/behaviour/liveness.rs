@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::{
-    harness::{TestEngine, eventually},
-    wire::Wire,
+    harness::{PATIENCE, TestEngine, eventually},
+    wire::{Wire, header},
 };
 
 /// The template id of an SBE message (bytes 2–3 of its header).
@@ -64,6 +64,29 @@ fn who_answers_no_ping_is_closed_with_4408_and_who_does_is_not() {
     eventually("the close is counted", || {
         engine.metric("tickwire_closes_total", "no_pong") >= 1.0
     });
+}
+
+#[test]
+fn part_of_a_message_is_silence() {
+    let engine = TestEngine::with(|config| {
+        config.ping_idle_s = 1;
+        config.pong_wait_s = 1;
+    });
+    for path in ["/v1/ws?symbols=A", "/v1/publish"] {
+        let began = Instant::now();
+        let mut drip = Wire::open(&engine, path);
+        drip.send(&header(0x81, 4_000));
+        let mut pinged = false;
+        let code = loop {
+            drip.send(b"x");
+            match drip.next_within(Duration::from_millis(50)) {
+                Some((8, close)) => break u16::from_be_bytes([close[0], close[1]]),
+                Some((9, _)) => pinged = true,
+                _ => assert!(began.elapsed() < PATIENCE, "{path} is not closed"),
+            }
+        };
+        assert_eq!((code, pinged), (4408, true), "{path}");
+    }
 }
 
 #[test]

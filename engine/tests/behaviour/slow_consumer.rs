@@ -289,6 +289,7 @@ fn who_pings_without_reading_is_closed_at_the_bound_of_queued_bytes() {
         narrow(config);
         config.queued_bytes_max = 64 * 1_024;
         config.hold_bytes_max = 1_024;
+        config.ops_burst = 10_000;
     });
     let mut client = engine.narrow_subscriber();
     let mut reader = Reader::new(engine.subscriber(), json!({"symbols": ["A"]}));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TestEngine, numbered, trade};
+use crate::harness::{Client, TestEngine, eventually, numbered, trade, whole};
 
 fn kinds(messages: &[Value]) -> Vec<&str> {
     messages
@@ -211,4 +211,22 @@ fn ping_options_and_an_unknown_op_are_answered() {
     assert_eq!(client.next_of("ack")["max_delay_ms"], 20);
     client.send(&json!({"op": "dance", "id": 9}));
     assert_eq!(client.next_of("error")["code"], "unknown_op");
+}
+
+#[test]
+fn whoever_asks_at_once_is_answered_in_turns() {
+    const CLIENTS: usize = 300;
+    // Time for one request, or some.
+    let engine = TestEngine::with(|config| config.requests_us_per_turn = 10);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| engine.subscriber()).collect();
+    for client in &mut clients {
+        client.send(&json!({"op": "subscribe", "id": 7, "symbols": ["A"]}));
+        client.send(&json!({"op": "ping", "id": 8}));
+    }
+    for client in &mut clients {
+        assert_eq!(client.next_of("ack")["id"], 7);
+        assert_eq!(client.next_of("pong")["id"], 8);
+    }
+    let waiting = || whole(engine.metric("tickwire_requests_waiting", ""));
+    eventually("nobody waits", || waiting() == 0);
 }

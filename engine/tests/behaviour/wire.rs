@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -133,6 +134,26 @@ impl Wire {
                 return None;
             }
         }
+    }
+
+    /// As [`Wire::next`], but only within `time`: `None` where nothing is whole by then.
+    pub fn next_within(&mut self, time: Duration) -> Option<(u8, Vec<u8>)> {
+        if parse(&self.buffer).is_none() {
+            let mut stream = &self.stream;
+            stream.set_read_timeout(Some(time)).expect("an option");
+            let mut bytes = [0; 4096];
+            let read = stream.read(&mut bytes);
+            stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+            match read {
+                Ok(read) => self.buffer.extend_from_slice(&bytes[..read]),
+                Err(error)
+                    if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let (frame, bytes) = parse(&self.buffer)?;
+        self.buffer.drain(..bytes);
+        Some(frame)
     }
 
     /// The next message, which is text.

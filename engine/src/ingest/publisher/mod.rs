@@ -24,7 +24,7 @@ use crate::{
     peer::{
         conduct::Conduct,
         goodbye::goodbye,
-        inbound::{Flow, Inbound, Received},
+        inbound::{Flow, Inbound, Received, forget_pong},
         liveness::{Due, Liveness},
     },
     sys::socket::SocketView,
@@ -224,7 +224,6 @@ impl Publisher<'_> {
     }
 
     fn take_bytes(&mut self, bytes: &[u8]) -> Step {
-        self.liveness.heard(self.shared.clock.now());
         let mut messages = Vec::new();
         // Apart, since the echo of a close has to stand behind the answers to what came before it.
         let mut replies = Vec::new();
@@ -232,6 +231,10 @@ impl Publisher<'_> {
         let flow = self
             .inbound
             .feed(bytes, limit, &mut replies, |message| messages.push(message));
+        // A message that never ends is no sign of life.
+        if !messages.is_empty() && self.liveness.heard(self.shared.clock.now()) {
+            forget_pong(&mut messages);
+        }
         for message in messages {
             if let Some(reason) = self.take_message(&message) {
                 return Step::Close(reason);
@@ -259,6 +262,8 @@ impl Publisher<'_> {
                 self.expect_ack();
                 None
             }
+            Received::Ping | Received::Pong => self.take_operation(None).err().flatten(),
+            Received::Part => None,
         }
     }
 

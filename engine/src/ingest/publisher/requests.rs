@@ -29,19 +29,9 @@ impl Publisher<'_> {
         };
         // A flush may follow every batch; it costs no more than the ack that is due anyway.
         if !matches!(request.op, Op::Flush) {
-            let (ops_per_s, burst) = op_limits(self.grant.ops_per_s, &self.shared.config);
-            let pace = self.conduct.operation(now, ops_per_s, burst);
-            if pace != Pace::Granted {
-                self.refuse(
-                    request.id,
-                    ErrorCode::RateLimited,
-                    "too many operations per second",
-                );
-            }
-            match pace {
-                Pace::Granted => {}
-                Pace::Refused => return None,
-                Pace::Close(reason) => return Some(reason),
+            match self.take_operation(request.id) {
+                Ok(()) => {}
+                Err(close) => return close,
             }
         }
         match request.op {
@@ -63,6 +53,22 @@ impl Publisher<'_> {
             | Op::Options { .. } => {}
         }
         None
+    }
+
+    /// Asks for one operation at the rate that its token allows. Where it may not go ahead the peer
+    /// is told, and closed where that went on.
+    pub(super) fn take_operation(&mut self, id: Option<u32>) -> Result<(), Option<CloseReason>> {
+        let now = self.shared.clock.now();
+        let (ops_per_s, burst) = op_limits(self.grant.ops_per_s, &self.shared.config);
+        let pace = self.conduct.operation(now, ops_per_s, burst);
+        let close = match pace {
+            Pace::Granted => return Ok(()),
+            Pace::Refused => None,
+            Pace::Close(reason) => Some(reason),
+        };
+        let message = "too many operations per second";
+        self.refuse(id, ErrorCode::RateLimited, message);
+        Err(close)
     }
 
     fn refuse(&mut self, id: Option<u32>, code: ErrorCode, message: &str) {

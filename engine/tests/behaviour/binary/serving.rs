@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Every bound of the configuration, and the metric that shows how full it is or what it cost.
-const BOUNDS: [(&str, &str); 26] = [
+const BOUNDS: [(&str, &str); 27] = [
     ("per_ip_rate", "tickwire_handshakes_total"),
     ("per_ip_table_max", "tickwire_per_ip_table"),
     ("per_ip_connections_max", "tickwire_client_ips"),
@@ -32,6 +32,7 @@ const BOUNDS: [(&str, &str); 26] = [
     ("tape_slots", "tickwire_tape_position"),
     ("history_reach_s", "tickwire_history_reach_seconds"),
     ("symbols_max", "tickwire_symbols"),
+    ("requests_us_per_turn", "tickwire_requests_waiting"),
     ("replay_us_per_turn", "tickwire_replays"),
 ];
 
