@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tickwire_engine::{Engine, config::Config, door::auth::sign_hs256, threads::Driver};
@@ -124,6 +125,16 @@ impl TestEngine {
 /// A gauge or counter as what it is, a whole number.
 pub fn whole(value: f64) -> u64 {
     value as u64
+}
+
+/// Takes all open files that the system allows, for tests with thousands of clients.
+pub fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit it may be raised");
 }
 
 /// Waits until `condition` holds.

@@ -6,5 +6,7 @@ mod draining;
 mod publishing;
 mod recorded;
 mod resume;
+mod rolling;
 mod serving;
+mod silence;
 mod takeover;

@@ -1,0 +1,95 @@
+//! Two hosts on one machine: network namespaces (`network_namespaces(7)`), joined by a cable that
+//! can be pulled.
+
+use std::process::Command;
+
+use crate::{
+    harness::eventually,
+    process::{Process, command},
+};
+
+/// The address of the host that serves.
+pub const NEAR: &str = "10.83.0.1";
+const FAR: &str = "10.83.0.2";
+
+/// Both end with this value, but not what was started on them.
+pub struct Hosts {
+    near: Process,
+    far: Process,
+}
+
+impl Hosts {
+    /// Two hosts that reach each other.
+    pub fn new() -> Self {
+        // A namespace of users comes first, which lets anyone make the others (`user_namespaces(7)`).
+        let near = host(command("unshare"), &["--user", "--map-root-user", "--net"]);
+        let mut unshare = within(&near, "unshare");
+        unshare.arg("--net");
+        let far = host(unshare, &[]);
+        let hosts = Self { near, far };
+        let far_id = hosts.far.id().to_string();
+        let pair = ["type", "veth", "peer", "name", "cable", "netns", &far_id];
+        ip(
+            &hosts.near,
+            &[&["link", "add", "cable"][..], &pair[..]].concat(),
+        );
+        for (host, address) in [(&hosts.near, NEAR), (&hosts.far, FAR)] {
+            let address = format!("{address}/24");
+            ip(host, &["address", "add", &address, "dev", "cable"]);
+            ip(host, &["link", "set", "cable", "up"]);
+            ip(host, &["link", "set", "lo", "up"]);
+        }
+        hosts
+    }
+
+    /// `command` on the host that serves.
+    pub fn near(&self, command: &Command) -> Command {
+        moved(&self.near, command)
+    }
+
+    /// `command` on the other.
+    pub fn far(&self, command: &Command) -> Command {
+        moved(&self.far, command)
+    }
+
+    /// From now on nothing arrives, and nobody is told.
+    pub fn pull_the_cable(&self) {
+        ip(&self.near, &["link", "set", "cable", "down"]);
+    }
+}
+
+/// A process that does nothing but keep its namespaces.
+fn host(mut unshare: Command, flags: &[&str]) -> Process {
+    unshare.args(flags);
+    unshare.args(["--", "bash", "-c", "echo ready && exec cat"]);
+    let host = Process::start(unshare);
+    eventually("a host", || {
+        let said = host.stderr();
+        assert!(
+            said.is_empty(),
+            "this test needs namespaces of users and networks, which this system denies: {said:?}"
+        );
+        host.stdout() == ["ready"]
+    });
+    host
+}
+
+fn within(host: &Process, program: &str) -> Command {
+    let mut nsenter = command("nsenter");
+    let target = host.id().to_string();
+    nsenter.args(["--target", &target, "--user", "--net"]);
+    nsenter.args(["--preserve-credentials", "--", program]);
+    nsenter
+}
+
+fn moved(host: &Process, command: &Command) -> Command {
+    let mut moved = within(host, &command.get_program().to_string_lossy());
+    moved.args(command.get_args());
+    moved
+}
+
+fn ip(host: &Process, args: &[&str]) {
+    let mut ip = within(host, "ip");
+    ip.args(args);
+    Process::run(ip).ok();
+}
