@@ -60,7 +60,7 @@ gate-update: deps
 gate-selftest: deps
 	$(GATE) selftest
 
-# Every scenario against every server, some three hours; called again on the same day it goes on where
+# Every scenario against every server, some four hours; called again on the same day it goes on where
 # it was interrupted. `perf-quick` is a first look, a quarter of an hour. Both end with a report in
 # their folder of results; `perf` also renews perf/REPORT.md.
 RESULTS ?= perf/results/$(shell date +%F)

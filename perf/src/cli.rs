@@ -5,6 +5,7 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode, time::SystemTime};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    abuse,
     compare::{Compare, write_secret},
     contender::{self, Contender, Stage},
     dialect::{self, Dialect},
@@ -49,6 +50,9 @@ enum Command {
     /// Is those who stop reading in another process's run.
     #[command(hide = true)]
     Stall(stall::Task),
+    /// Says what no client should in another process's run.
+    #[command(hide = true)]
+    Abuse(abuse::Task),
 }
 
 /// One scenario against one server.
@@ -78,6 +82,8 @@ enum Play {
     Slow(PlayCommand),
     /// Clients that come and go for minutes: whether anything of them stays behind.
     Churn(PlayCommand),
+    /// All of that at once for twenty minutes, with bad input beside it.
+    Soak(PlayCommand),
 }
 
 /// Other figures than the scenario's own.
@@ -212,6 +218,10 @@ impl Cli {
             Command::Compare(compare) => compare.run()?,
             Command::Servers(servers) => servers.list()?,
             Command::Report(report) => report.write()?,
+            Command::Abuse(task) => {
+                task.run()?;
+                true
+            }
             Command::Rush(task) => {
                 task.run()?;
                 true
@@ -248,6 +258,7 @@ impl Play {
             Self::Storm(command) => command.run(Scenario::Storm),
             Self::Slow(command) => command.run(Scenario::Slow),
             Self::Churn(command) => command.run(Scenario::Churn),
+            Self::Soak(command) => command.run(Scenario::Soak),
         }
     }
 }

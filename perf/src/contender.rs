@@ -191,7 +191,9 @@ impl Contender {
             }
             Kind::Tickwire { form, .. } => match scenario {
                 Scenario::Latency => form.confined && form.max_delay_ms.is_none(),
-                Scenario::Scale | Scenario::Slow | Scenario::Churn => form.name == FORMS[0].name,
+                Scenario::Scale | Scenario::Slow | Scenario::Churn | Scenario::Soak => {
+                    form.name == FORMS[0].name
+                }
                 // Everything on one core, and the door on another.
                 Scenario::Storm => ["tickwire", "tickwire-default"].contains(&form.name),
                 // What a budget costs in latency is its own choice; the limit is the same.
@@ -202,7 +204,7 @@ impl Contender {
             },
             Kind::Peer { .. } => match scenario {
                 // Nobody else declares what a slow client missed.
-                Scenario::Scale | Scenario::Slow | Scenario::Churn => false,
+                Scenario::Scale | Scenario::Slow | Scenario::Churn | Scenario::Soak => false,
                 Scenario::Storm => IN_STORMS.contains(&&*self.name),
                 _ => true,
             },

@@ -3,6 +3,7 @@
 //! One epoll, one read buffer for all, and a tail of bytes per connection only while a frame is
 //! incomplete, so that the generator takes less of its core than the server does of its own.
 
+mod arrivals;
 mod crowd;
 mod subscriber;
 mod tally;
@@ -348,9 +349,6 @@ impl<'a> Load<'a> {
 
     fn lose(&mut self, index: usize, reason: LostReason) -> io::Result<()> {
         self.tally.lost += 1;
-        if let LostReason::Closed { code, .. } = reason {
-            *self.tally.closed.entry(code).or_default() += 1;
-        }
         self.tally.first_lost.get_or_insert(reason);
         Ok(epoll::delete(&self.epoll, &self.subscribers[index].stream)?)
     }

@@ -10,6 +10,7 @@
 //!
 //! `perf/README.md` says what is measured, and how.
 
+mod abuse;
 mod account;
 mod cli;
 mod compare;

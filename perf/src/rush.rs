@@ -24,15 +24,18 @@ pub struct Task {
     /// Symbols to subscribe to.
     #[arg(long)]
     pub symbols: u32,
-    /// Connections at most.
+    /// Clients.
     #[arg(long)]
-    pub attempts: u32,
+    pub clients: u32,
     /// Connections at once.
     #[arg(long)]
     pub at_once: u32,
     /// New connections per second at most.
     #[arg(long)]
     pub per_s: u32,
+    /// Whether they have all just lost their connections, and come back until they are let in.
+    #[arg(long, action = clap::ArgAction::Set)]
+    pub returns: bool,
     /// How long each stays once it is served, s.
     #[arg(long)]
     pub stay_s: f64,
@@ -58,7 +61,6 @@ impl Task {
     pub fn run(&self) -> io::Result<()> {
         let dialect = self.contact.dialect()?;
         host::raise_descriptors(u64::from(self.at_once) + OWN_DESCRIPTORS)?;
-        worker::step_back()?;
         let signer = self.contact.signer()?;
         let tokens: Vec<String> = (0..USERS)
             .map(|user| signer.subscriber(&format!("crowd-{user}")))
@@ -66,9 +68,10 @@ impl Task {
         let rush = Rush {
             server: self.contact.server,
             symbols: Symbols::numbered(self.symbols as usize),
-            attempts: self.attempts,
+            clients: self.clients,
             at_once: self.at_once as usize,
             per_s: self.per_s,
+            returns: self.returns,
             stay: Duration::from_secs_f64(self.stay_s),
             until_us: self.until_us,
             first_source: self.first_source,
@@ -89,9 +92,10 @@ impl Task {
     fn flags(&self) -> Vec<String> {
         self.contact.flags([
             ("--symbols", self.symbols.to_string()),
-            ("--attempts", self.attempts.to_string()),
+            ("--clients", self.clients.to_string()),
             ("--at-once", self.at_once.to_string()),
             ("--per-s", self.per_s.to_string()),
+            ("--returns", self.returns.to_string()),
             ("--stay-s", self.stay_s.to_string()),
             ("--start-us", self.start_us.to_string()),
             ("--until-us", self.until_us.to_string()),
@@ -117,9 +121,10 @@ mod tests {
         let task = Task {
             contact: Contact::example(),
             symbols: 10,
-            attempts: 20_000,
+            clients: 20_000,
             at_once: 256,
             per_s: 1_000_000,
+            returns: true,
             stay_s: 2.5,
             start_us: 1,
             until_us: 2,

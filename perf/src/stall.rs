@@ -1,6 +1,6 @@
 //! A further process whose subscribers stop reading for a while.
 
-use std::{collections::BTreeMap, io, thread};
+use std::{io, thread};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +51,6 @@ pub struct Stalled {
     pub counts: Counts,
     /// Connections lost.
     pub lost: u64,
-    /// Those of them that the server closed, by code.
-    pub closed: BTreeMap<u16, u64>,
     /// Why the first was lost.
     pub first_lost: Option<String>,
 }
@@ -62,7 +60,6 @@ impl Task {
     pub fn run(&self) -> Result<(), SessionError> {
         let dialect = self.contact.dialect()?;
         host::raise_descriptors(u64::from(self.count) + OWN_DESCRIPTORS)?;
-        worker::step_back()?;
         let signer = self.contact.signer()?;
         let all = Follows::Symbols((0..self.symbols).collect());
         let plan = Plan {
@@ -74,7 +71,8 @@ impl Task {
             pace: Pace {
                 connects_per_s: CONNECTS_PER_S,
                 in_progress_max: IN_PROGRESS_MAX,
-                sources: 0,
+                // The limits per IP are not what is looked at.
+                sources: self.count,
             },
             receive_buffer: Some(RECEIVE_BUFFER),
         };
@@ -88,7 +86,6 @@ impl Task {
         worker::report(&Stalled {
             counts: tally.counts,
             lost: tally.lost,
-            closed: tally.closed.clone(),
             first_lost: tally.first_lost.as_ref().map(ToString::to_string),
         })?;
         Ok(())

@@ -41,6 +41,8 @@ pub enum UpgradeError {
         status: u16,
         /// As much of the body as came with it.
         body: String,
+        /// `Retry-After` (RFC 9110 § 10.2.3), where it is a number, s.
+        retry_after_s: Option<u64>,
     },
     /// `Sec-WebSocket-Accept` does not fit the key.
     #[error("the server's Sec-WebSocket-Accept does not fit the key")]
@@ -116,18 +118,26 @@ impl Upgrade {
         let status = response.code.unwrap_or_default();
         if status != 101 {
             let body = String::from_utf8_lossy(&bytes[head_bytes..]).into_owned();
-            return Err(UpgradeError::Refused { status, body });
+            let retry_after = header(&response, "Retry-After");
+            return Err(UpgradeError::Refused {
+                status,
+                body,
+                retry_after_s: retry_after
+                    .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok()),
+            });
         }
-        let fits = response.headers.iter().any(|header| {
-            header.name.eq_ignore_ascii_case("Sec-WebSocket-Accept")
-                && header.value == self.accept.as_bytes()
-        });
-        if fits {
+        if header(&response, "Sec-WebSocket-Accept") == Some(self.accept.as_bytes()) {
             Ok(Some(head_bytes))
         } else {
             Err(UpgradeError::WrongAccept)
         }
     }
+}
+
+fn header<'a>(response: &httparse::Response<'_, 'a>, name: &str) -> Option<&'a [u8]> {
+    let mut headers = response.headers.iter();
+    let found = headers.find(|header| header.name.eq_ignore_ascii_case(name));
+    found.map(|header| header.value)
 }
 
 #[cfg(test)]
@@ -160,6 +170,13 @@ mod tests {
             error.to_string(),
             r#"the server refused the upgrade: 503 {"code":"x"}"#
         );
+        assert!(matches!(
+            error,
+            UpgradeError::Refused {
+                retry_after_s: Some(1),
+                ..
+            }
+        ));
         let foreign = b"HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: abc\r\n\r\n";
         assert!(matches!(
             upgrade().answer(foreign),

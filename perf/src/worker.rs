@@ -15,9 +15,6 @@ use crate::{
     token::Signer,
 };
 
-/// Below those who measure, which are on the same core.
-const NICE: i32 = 5;
-
 /// Whom a process talks to, and how: what all of them are told.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct Contact {
@@ -85,7 +82,11 @@ pub struct Worker(Option<Child>);
 impl Worker {
     /// Starts this program again, with `command` and its flags.
     pub fn start(command: &str, flags: Vec<String>) -> io::Result<Self> {
-        let child = Command::new(std::env::current_exe()?)
+        // They share a core with those who measure, who must find it free at any moment: a process
+        // that is merely less important keeps it for some ms first.
+        let child = Command::new("chrt")
+            .args(["--idle", "0"])
+            .arg(std::env::current_exe()?)
             .arg(command)
             .args(flags)
             .stdin(Stdio::null())
@@ -112,12 +113,6 @@ impl Drop for Worker {
             let _ = child.wait();
         }
     }
-}
-
-/// What a worker does first.
-pub fn step_back() -> io::Result<()> {
-    rustix::process::nice(NICE)?;
-    Ok(())
 }
 
 /// What it says last.

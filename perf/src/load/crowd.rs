@@ -12,7 +12,9 @@ use rustix::{event::epoll, fd::OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Tally, connecting, hint, look, no_events,
+    Tally,
+    arrivals::Arrivals,
+    connecting, hint, look, no_events,
     subscriber::{Phase, Shared, Subscriber},
 };
 use crate::{
@@ -35,12 +37,15 @@ pub struct Rush {
     pub server: SocketAddr,
     /// What everyone subscribes to.
     pub symbols: Symbols,
-    /// How many connections are made at most.
-    pub attempts: u32,
+    /// How many clients come.
+    pub clients: u32,
     /// How many at once.
     pub at_once: usize,
-    /// New ones per second at most.
+    /// New ones per second at most, where nobody comes back.
     pub per_s: u32,
+    /// Whether they have all just lost their connections, and come back until they are let in, with
+    /// the backoff of tickwire's clients.
+    pub returns: bool,
     /// How long each stays once its subscription is in force.
     pub stay: Duration,
     /// When it ends at the latest, µs since 1970 UTC.
@@ -89,6 +94,10 @@ pub struct Rushed {
     pub refused: BTreeMap<u16, u64>,
     /// Ended in any other way.
     pub failed: u64,
+    /// Most of those who were answered with 101 in one second.
+    pub peak_per_s: u64,
+    /// When all clients were inside at once, s.
+    pub all_in_s: Option<f64>,
     /// From the first attempt to the last answer, s.
     pub seconds: f64,
     /// From the begin of a connection to its 101.
@@ -96,6 +105,17 @@ pub struct Rushed {
 }
 
 impl Since {
+    /// The begin of everything.
+    pub fn nothing(now_us: u64) -> Self {
+        Self {
+            epoch: 1,
+            from_us: now_us,
+            from_seq: 0,
+            rate: 0.0,
+            away_s: 0.0,
+        }
+    }
+
     /// The last tick of each symbol that a client had which left `away_s` ago.
     fn seq(&self, now_us: u64) -> u64 {
         let since_s = now_us.saturating_sub(self.from_us) as f64 / 1e6;
@@ -104,7 +124,9 @@ impl Since {
 }
 
 struct Guest {
+    /// Of the attempt, and of the client that makes it.
     number: u64,
+    client: u64,
     subscriber: Subscriber,
     came: Instant,
 }
@@ -116,6 +138,8 @@ struct Crowd<'a> {
     tokens: &'a [String],
     epoll: OwnedFd,
     upgrade: Upgrade,
+    began: Instant,
+    arrivals: Arrivals,
     guests: Vec<Option<Guest>>,
     /// Places without a guest.
     free: Vec<usize>,
@@ -125,6 +149,10 @@ struct Crowd<'a> {
     bytes: Vec<u8>,
     tally: Tally,
     handshakes: Latencies,
+    /// Answered with 101 in each second.
+    admitted: Vec<u64>,
+    /// Whose subscription is in force.
+    inside: u64,
     rushed: Rushed,
 }
 
@@ -143,6 +171,12 @@ impl Rush {
             tokens,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             upgrade: Upgrade::new(&ServerUrl::from(self.server)),
+            began: Instant::now(),
+            arrivals: if self.returns {
+                Arrivals::returning(self.clients)
+            } else {
+                Arrivals::once(self.clients, self.per_s)
+            },
             guests: (0..self.at_once).map(|_| None).collect(),
             free: (0..self.at_once).rev().collect(),
             staying: VecDeque::new(),
@@ -150,6 +184,8 @@ impl Rush {
             bytes: Vec::new(),
             tally: Tally::new(),
             handshakes: Latencies::new(),
+            admitted: Vec::new(),
+            inside: 0,
             rushed: Rushed::default(),
         };
         crowd.run()
@@ -158,14 +194,16 @@ impl Rush {
 
 impl Crowd<'_> {
     fn run(mut self) -> io::Result<Rushed> {
-        let began = Instant::now();
         while self.clock.now_us() < self.rush.until_us {
             self.let_go();
-            while self.is_next_due(began) {
-                let Some(place) = self.free.pop() else { break };
-                self.begin(place)?;
+            while let Some(place) = self.free.pop() {
+                let Some(client) = self.arrivals.next() else {
+                    self.free.push(place);
+                    break;
+                };
+                self.begin(place, client)?;
             }
-            if self.free.len() == self.guests.len() && !self.is_anyone_left() {
+            if self.free.len() == self.guests.len() && self.arrivals.is_over() {
                 break;
             }
             let mut events = no_events();
@@ -175,18 +213,10 @@ impl Crowd<'_> {
                 self.serve(data.u64() as usize)?;
             }
         }
-        self.rushed.seconds = began.elapsed().as_secs_f64();
+        self.rushed.seconds = self.began.elapsed().as_secs_f64();
+        self.rushed.peak_per_s = self.admitted.iter().copied().max().unwrap_or_default();
         self.rushed.handshake = self.handshakes.quantiles();
         Ok(self.rushed)
-    }
-
-    fn is_anyone_left(&self) -> bool {
-        self.rushed.attempts < u64::from(self.rush.attempts)
-    }
-
-    fn is_next_due(&self, began: Instant) -> bool {
-        let due = began.elapsed().as_secs_f64() * f64::from(self.rush.per_s);
-        self.is_anyone_left() && self.rushed.attempts as f64 <= due
     }
 
     /// Lets those go who have stayed long enough.
@@ -205,20 +235,22 @@ impl Crowd<'_> {
     }
 
     fn leave(&mut self, place: usize) {
-        self.guests[place] = None;
+        let guest = self.guests[place].take();
+        let was_inside = guest.is_some_and(|guest| guest.subscriber.phase == Phase::Live);
+        self.inside -= u64::from(was_inside);
         self.free.push(place);
     }
 
-    fn begin(&mut self, place: usize) -> io::Result<()> {
+    fn begin(&mut self, place: usize, client: u64) -> io::Result<()> {
         let number = self.rushed.attempts;
         self.rushed.attempts += 1;
-        let offset = number as u32 % self.rush.sources.max(1);
+        let offset = client as u32 % self.rush.sources.max(1);
         let source = Ipv4Addr::from(u32::from(self.rush.first_source) + offset);
         let socket = match connecting(self.rush.server, Some(source), None) {
             Ok(socket) => socket,
             Err(error) => {
                 self.free.push(place);
-                return self.count(&LostReason::Io(error));
+                return self.count(client, &LostReason::Io(error));
             }
         };
         // Who leaves resets: no port is kept from the next by TIME_WAIT.
@@ -236,9 +268,9 @@ impl Crowd<'_> {
             .iter()
             .map(String::as_str)
             .collect();
-        let token = &self.tokens[number as usize % self.tokens.len()];
+        let token = &self.tokens[client as usize % self.tokens.len()];
         let since = self.rush.since;
-        let opening = if number.is_multiple_of(2) {
+        let opening = if client.is_multiple_of(2) {
             self.dialect.opening(&names, token)
         } else {
             let seq = since.seq(self.clock.now_us());
@@ -251,6 +283,7 @@ impl Crowd<'_> {
         let subscriber = Subscriber::new(socket.into(), request, opening.messages, reader, ledger);
         self.guests[place] = Some(Guest {
             number,
+            client,
             subscriber,
             came: Instant::now(),
         });
@@ -280,28 +313,49 @@ impl Crowd<'_> {
         };
         if before == Phase::Upgrading && subscriber.phase != Phase::Upgrading {
             self.rushed.admitted += 1;
+            let second = self.began.elapsed().as_secs() as usize;
+            if self.admitted.len() <= second {
+                self.admitted.resize(second + 1, 0);
+            }
+            self.admitted[second] += 1;
             self.handshakes
                 .record(guest.came.elapsed().as_micros() as u64);
         }
         let became_live = before != Phase::Live && subscriber.phase == Phase::Live;
-        let number = guest.number;
+        let (number, client) = (guest.number, guest.client);
+        if became_live {
+            self.became_live(place, number);
+        }
         if let Err(reason) = served {
             self.leave(place);
-            return self.count(&reason);
-        }
-        if became_live {
-            self.rushed.subscribed += 1;
-            self.staying
-                .push_back((Instant::now() + self.rush.stay, place, number));
-            self.rushed.at_once = self.rushed.at_once.max(self.staying.len() as u64);
+            return self.count(client, &reason);
         }
         Ok(())
     }
 
-    fn count(&mut self, reason: &LostReason) -> io::Result<()> {
+    fn became_live(&mut self, place: usize, number: u64) {
+        self.rushed.subscribed += 1;
+        let until = Instant::now() + self.rush.stay;
+        self.staying.push_back((until, place, number));
+        self.inside += 1;
+        self.rushed.at_once = self.rushed.at_once.max(self.inside);
+        if self.inside == u64::from(self.rush.clients) {
+            let seconds = self.began.elapsed().as_secs_f64();
+            self.rushed.all_in_s.get_or_insert(seconds);
+        }
+    }
+
+    /// Counts a client that was not let in, or is not inside any more.
+    fn count(&mut self, client: u64, reason: &LostReason) -> io::Result<()> {
+        let mut at_least_s = None;
         match reason {
-            LostReason::Upgrade(UpgradeError::Refused { status, .. }) => {
+            LostReason::Upgrade(UpgradeError::Refused {
+                status,
+                retry_after_s,
+                ..
+            }) => {
                 *self.rushed.refused.entry(*status).or_default() += 1;
+                at_least_s = *retry_after_s;
             }
             // Without descriptors or ports this is no crowd any more.
             LostReason::Io(error) if !hint(error).is_empty() => {
@@ -309,6 +363,7 @@ impl Crowd<'_> {
             }
             _ => self.rushed.failed += 1,
         }
+        self.arrivals.turned_away(client, at_least_s);
         Ok(())
     }
 }

@@ -1,8 +1,7 @@
 //! What all subscribers received, counted and timed.
 
-use std::{collections::BTreeMap, time::Duration};
-
 use crate::{account::Counts, dialect::LostReason, latency::Latencies, schedule::Window};
+use std::time::Duration;
 
 /// What all subscribers received.
 #[derive(Debug)]
@@ -17,8 +16,6 @@ pub struct Tally {
     pub windows: Vec<Measured>,
     /// Connections lost.
     pub lost: u64,
-    /// Those of them that the server closed, by code.
-    pub closed: BTreeMap<u16, u64>,
     /// Why the first was lost.
     pub first_lost: Option<LostReason>,
     /// The oldest delivery of each moment, where it is asked for.
@@ -60,7 +57,6 @@ impl Tally {
             bytes: 0,
             windows: Vec::new(),
             lost: 0,
-            closed: BTreeMap::new(),
             first_lost: None,
             timeline: None,
             looked_in_vain: Duration::ZERO,

@@ -16,7 +16,7 @@ use super::{
 
 /// The scenarios that a full comparison has, in the order of the report. What a run holds beyond
 /// them follows by name.
-const SCENARIOS: [(&str, &str); 12] = [
+const SCENARIOS: [(&str, &str); 13] = [
     ("hot", "Every subscriber follows the same symbol."),
     (
         "watchlist",
@@ -55,6 +55,10 @@ const SCENARIOS: [(&str, &str); 12] = [
     (
         "churn",
         "Clients come and go for minutes: whether anything of them stays behind.",
+    ),
+    (
+        "soak",
+        "Ticks, clients that come and go, storms, slow clients and bad input at once, minute by minute.",
     ),
 ];
 

@@ -7,8 +7,10 @@ mod latency;
 mod ramp;
 mod scale;
 mod slow;
+mod soak;
 mod steady;
 mod storm;
+mod traces;
 
 use std::io;
 
@@ -56,6 +58,8 @@ pub enum Scenario {
     Slow,
     /// Clients that come and go.
     Churn,
+    /// All of that at once.
+    Soak,
 }
 
 /// Its figures.
@@ -162,6 +166,7 @@ impl Scenario {
             (Self::Storm, rounds(5, 5)),
             (Self::Slow, rounds(5, 5)),
             (Self::Churn, rounds(1, 1)),
+            (Self::Soak, rounds(1, 1)),
         ];
         // What a first look goes without.
         let skipped = |scenario| {
@@ -174,6 +179,7 @@ impl Scenario {
                 Self::Storm,
                 Self::Slow,
                 Self::Churn,
+                Self::Soak,
             ];
             quick && long.contains(&scenario)
         };
@@ -263,6 +269,14 @@ impl Scenario {
                 },
                 ..common
             },
+            Self::Soak => Settings {
+                subscribers: 500,
+                rate: 200,
+                duration_s: 1_200.0,
+                symbols: 10,
+                per_subscriber: 10,
+                ..common
+            },
             Self::Slow => Settings {
                 subscribers: 900,
                 rate: 200,
@@ -292,8 +306,10 @@ impl Scenario {
                     last.map(|point| format!("the account does not balance: {:?}", point.counts));
                 faults.into_iter().collect()
             }
-            // Further processes share the generator's core, at a lower priority.
-            Self::Storm | Self::Slow => points.iter().flat_map(session::losses).collect(),
+            // Further processes take what is left of the generator's core.
+            Self::Storm | Self::Slow | Self::Soak => {
+                points.iter().flat_map(session::losses).collect()
+            }
             _ => points.iter().flat_map(session::faults).collect(),
         }
     }
@@ -315,6 +331,7 @@ impl Scenario {
             Self::Storm => storm::play(settings, arena, signer),
             Self::Slow => slow::play(settings, arena, signer),
             Self::Churn => churn::play(settings, arena, signer),
+            Self::Soak => soak::play(settings, arena, signer),
         }
     }
 }

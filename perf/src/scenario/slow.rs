@@ -1,6 +1,6 @@
 //! Subscribers that stop reading for a while, beside others that do not.
 
-use super::{Arena, P99_MAX_US, PlayError, Settings};
+use super::{Arena, P99_MAX_US, PlayError, Settings, traces::Page};
 use crate::{
     process::Tree,
     run::Point,
@@ -14,7 +14,7 @@ use crate::{
 /// How many stop.
 const SLOW: u32 = 100;
 /// What tickwire is started with, so that a minute shows it.
-const BOUNDS: [&str; 2] = ["--set=lag_soft_ticks=1024", "--set=stall_s=20"];
+pub(super) const BOUNDS: [&str; 2] = ["--set=lag_soft_ticks=1024", "--set=stall_s=20"];
 /// Everyone is connected and reads, s.
 const BEFORE_S: f64 = 3.0;
 /// Everyone reads again, s.
@@ -58,6 +58,9 @@ fn silence(
         silent_to_us: after(BEFORE_S + silence_s),
         until_us: schedule.end_us(),
     };
+    // A client whose socket is full never reads that it was closed.
+    let closed = || Page::of(target).sum("tickwire_closes_total", "slow_consumer");
+    let closed_before = closed();
     let before_bytes = target.tree.map(Tree::rss_bytes).transpose()?;
     target.tree.map(Tree::forget_peak).transpose()?;
     let worker = (silence_s > 0.0).then(|| task.start()).transpose()?;
@@ -72,15 +75,16 @@ fn silence(
     if let Some((before, peak)) = before_bytes.zip(peak_bytes) {
         point.add([("grown_kib", peak.saturating_sub(before) as f64 / 1024.0)]);
     }
+    if let Some((before, after)) = closed_before.zip(closed()) {
+        point.add([("closed_4410", after - before)]);
+    }
     if let Some(stalled) = stalled {
-        let closed = |code| stalled.closed.get(&code).copied().unwrap_or_default() as f64;
         let counts = stalled.counts;
         point.add([
             ("slow_delivered", counts.delivered as f64),
             ("slow_gapped", counts.gapped as f64),
             ("slow_unaccounted", counts.unaccounted() as f64),
             ("slow_lost", stalled.lost as f64),
-            ("slow_closed_4410", closed(4410)),
         ]);
     }
     Ok(point)

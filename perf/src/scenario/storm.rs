@@ -15,32 +15,77 @@ use crate::{
     worker::{Contact, Worker},
 };
 
-/// Ticks per second, one after the other.
-const RATES: [u32; 2] = [20, 50];
 /// Before the crowd comes; longer than the crowd was away.
 const CALM_S: f64 = 10.0;
 /// How long the crowd may take.
 const STORM_S: f64 = 15.0;
-/// Its connections, and how many are under way at once.
-const ATTEMPTS: u32 = 20_000;
-const AT_ONCE: u32 = 256;
 const AS_FAST_AS_IT_GOES: u32 = 1_000_000;
 /// How far back every second of them asks.
 const AWAY_S: f64 = 5.0;
 /// Where it comes from; those inside come from 127.0.0.1 upwards.
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 /// What tickwire is started with: its limits per IP are part of how it meets a storm.
-const DEFAULT_LIMITS: [&str; 3] = [
+pub(super) const DEFAULT_LIMITS: [&str; 3] = [
     "--set=per_ip_rate=3",
     "--set=per_ip_burst=10",
     "--set=per_ip_connections_max=1024",
 ];
 
-/// Where the crowd comes from.
-const CROWDS: [(&str, u32); 3] = [
-    ("no storm", 0),
-    ("from many addresses", 4_096),
-    ("from one", 1),
+/// A crowd, and at which rate of ticks it comes.
+struct Crowd {
+    label: &'static str,
+    rate: u32,
+    clients: u32,
+    /// How many are under way at once.
+    at_once: u32,
+    sources: u32,
+    /// Whether they come back until they are let in, and stay.
+    returns: bool,
+}
+
+impl Crowd {
+    const fn none(rate: u32) -> Self {
+        Self {
+            label: "no storm",
+            rate,
+            clients: 0,
+            at_once: 256,
+            sources: 4_096,
+            returns: false,
+        }
+    }
+
+    const fn from_many(rate: u32) -> Self {
+        Self {
+            label: "from many addresses",
+            clients: 20_000,
+            ..Self::none(rate)
+        }
+    }
+
+    const fn from_one(rate: u32) -> Self {
+        Self {
+            label: "from one",
+            sources: 1,
+            ..Self::from_many(rate)
+        }
+    }
+}
+
+const CROWDS: [Crowd; 7] = [
+    Crowd::none(20),
+    Crowd::from_many(20),
+    Crowd::from_one(20),
+    Crowd::none(50),
+    Crowd::from_many(50),
+    Crowd::from_one(50),
+    Crowd {
+        label: "with backoff, staying",
+        clients: 16_000,
+        at_once: 16_000,
+        returns: true,
+        ..Crowd::none(20)
+    },
 ];
 
 pub(super) fn play(
@@ -51,19 +96,17 @@ pub(super) fn play(
     arena.play(&DEFAULT_LIMITS.map(String::from), |target| {
         let mut session = Session::open(target, audience(settings), signer)?;
         let mut points = Vec::new();
-        for rate in RATES {
-            for (label, sources) in CROWDS {
-                let mut point = storm(&mut session, &target, signer, settings, (rate, sources))?;
-                point.label = format!("{rate}/s, {label}");
-                points.push(point);
-            }
+        for crowd in CROWDS {
+            let mut point = storm(&mut session, &target, signer, settings, &crowd)?;
+            point.label = format!("{}/s, {}", crowd.rate, crowd.label);
+            points.push(point);
         }
         Ok(points)
     })
 }
 
 /// Everyone follows all symbols, from an address of its own.
-fn audience(settings: &Settings) -> Audience {
+pub(super) fn audience(settings: &Settings) -> Audience {
     let all = Follows::Symbols((0..settings.symbols).collect());
     Audience {
         symbols: Symbols::numbered(settings.symbols as usize),
@@ -80,9 +123,9 @@ fn storm(
     target: &Target<'_>,
     signer: &Signer,
     settings: &Settings,
-    (rate, sources): (u32, u32),
+    crowd: &Crowd,
 ) -> Result<Point, SessionError> {
-    let (epoch, made) = session.published();
+    let rate = crowd.rate;
     let start_us = session.next_start_us();
     let schedule = Schedule::new(start_us, rate, CALM_S).then(rate, STORM_S);
     let whole = schedule.window(1, 0.0);
@@ -93,25 +136,20 @@ fn storm(
     let task = Task {
         contact: Contact::of(target, signer),
         symbols: settings.symbols,
-        attempts: ATTEMPTS,
-        at_once: AT_ONCE,
+        clients: crowd.clients,
+        at_once: crowd.at_once,
         per_s: AS_FAST_AS_IT_GOES,
-        stay_s: 0.0,
+        returns: crowd.returns,
+        stay_s: if crowd.returns { STORM_S } else { 0.0 },
         start_us: whole.from_us,
         until_us: whole.to_us,
         first_source: FIRST_SOURCE,
-        sources,
-        since: Since {
-            epoch,
-            from_us: start_us,
-            from_seq: made / u64::from(settings.symbols),
-            rate: f64::from(rate) / f64::from(settings.symbols),
-            away_s: AWAY_S,
-        },
+        sources: crowd.sources,
+        since: returning(session, start_us, &Settings { rate, ..*settings }),
     };
-    let crowd = (sources > 0).then(|| task.start()).transpose()?;
+    let worker = (crowd.clients > 0).then(|| task.start()).transpose()?;
     let points = session.run(&schedule, &windows, P99_MAX_US)?;
-    let rushed: Option<Rushed> = crowd.map(Worker::end).transpose()?;
+    let rushed: Option<Rushed> = worker.map(Worker::end).transpose()?;
     let lasted_s = rushed.as_ref().map_or(STORM_S, |rushed| rushed.seconds);
     let stormy = (lasted_s.ceil() as usize).clamp(1, windows.len() - 1);
     let measured = &session.load().tally().windows[1..=stormy];
@@ -119,6 +157,19 @@ fn storm(
         return Err(std::io::Error::other("nothing was measured").into());
     };
     Ok(summary(calm, &points[..stormy], measured, rushed))
+}
+
+/// Where those stand who left a moment ago, in a schedule that begins at `start_us`.
+pub(super) fn returning(session: &Session<'_>, start_us: u64, settings: &Settings) -> Since {
+    let (epoch, made) = session.published();
+    let symbols = settings.symbols;
+    Since {
+        epoch,
+        from_us: start_us,
+        from_seq: made / u64::from(symbols),
+        rate: f64::from(settings.rate) / f64::from(symbols),
+        away_s: AWAY_S,
+    }
 }
 
 /// The whole seconds of a window, the rest of it in the last.
@@ -172,7 +223,9 @@ fn summary(
             ("subscribed", rushed.subscribed as f64),
             ("refused", refused as f64),
             ("failed", rushed.failed as f64),
+            ("at_once", rushed.at_once as f64),
             ("handshakes_per_s", rushed.admitted as f64 / rushed.seconds),
+            ("handshakes_peak_per_s", rushed.peak_per_s as f64),
             (
                 "answers_per_s",
                 (rushed.admitted + refused) as f64 / rushed.seconds,
@@ -180,6 +233,7 @@ fn summary(
             ("handshake_p50_ms", rushed.handshake.p50_us as f64 / 1e3),
             ("handshake_p99_ms", rushed.handshake.p99_us as f64 / 1e3),
         ]);
+        point.add(rushed.all_in_s.map(|seconds| ("all_in_s", seconds)));
     }
     point
 }
