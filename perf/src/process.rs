@@ -22,6 +22,8 @@ pub struct Tree {
 pub struct CpuTime {
     /// Per thread, from the scheduler, ns. Exact, but threads that ended are forgotten.
     pub threads: HashMap<u32, u64>,
+    /// The same of the kernel's threads that count as well, see [`Tree::server_cpu`].
+    pub softirqs: HashMap<u32, u64>,
     /// In user mode, ns: the kernel's estimate, in steps of its clock tick.
     pub user_ns: u64,
     /// In the kernel, ns: likewise.
@@ -77,8 +79,9 @@ impl Tree {
         let mut cores = self.cores()?;
         cores.retain(|core| !generators.contains(core));
         let tids = softirq_threads(&cores)?.into_iter();
-        cpu.threads
-            .extend(tids.filter_map(|tid| Some((tid, thread_ns(tid, tid)?))));
+        cpu.softirqs = tids
+            .filter_map(|tid| Some((tid, thread_ns(tid, tid)?)))
+            .collect();
         Ok(cpu)
     }
 
@@ -172,7 +175,12 @@ impl Tree {
 impl CpuTime {
     /// All threads together, ns.
     pub fn total_ns(&self) -> u64 {
-        self.threads.values().sum()
+        self.threads.values().sum::<u64>() + self.softirqs_ns()
+    }
+
+    /// The kernel's threads among them, ns.
+    pub fn softirqs_ns(&self) -> u64 {
+        self.softirqs.values().sum()
     }
 
     /// The busiest thread's, ns.
@@ -182,12 +190,15 @@ impl CpuTime {
 
     /// What was used since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
-        let before = |tid| earlier.threads.get(tid).copied().unwrap_or_default();
-        let threads = self.threads.iter();
-        Self {
-            threads: threads
+        let since = |now: &HashMap<u32, u64>, earlier: &HashMap<u32, u64>| {
+            let before = |tid| earlier.get(tid).copied().unwrap_or_default();
+            now.iter()
                 .map(|(tid, ns)| (*tid, ns.saturating_sub(before(tid))))
-                .collect(),
+                .collect()
+        };
+        Self {
+            threads: since(&self.threads, &earlier.threads),
+            softirqs: since(&self.softirqs, &earlier.softirqs),
             user_ns: self.user_ns.saturating_sub(earlier.user_ns),
             system_ns: self.system_ns.saturating_sub(earlier.system_ns),
         }
@@ -317,8 +328,14 @@ mod tests {
             Vec::<u32>::new()
         );
         // The generator's own cores are left out, and this is all there is on them.
-        let own = Tree::own().server_cpu().unwrap();
-        assert_eq!(own.threads.len(), Tree::own().tids().unwrap().len());
+        assert!(Tree::own().server_cpu().unwrap().softirqs.is_empty());
+        let cpu = CpuTime {
+            threads: [(1, 5)].into(),
+            softirqs: [(14, 3)].into(),
+            ..CpuTime::default()
+        };
+        assert_eq!((cpu.total_ns(), cpu.softirqs_ns()), (8, 3));
+        assert_eq!(cpu.since(&cpu).total_ns(), 0);
     }
 
     #[test]

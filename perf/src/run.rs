@@ -110,6 +110,9 @@ pub struct ServerCpu {
     pub user_us_per_tick: f64,
     /// The part of it in the kernel.
     pub system_us_per_tick: f64,
+    /// The part of it that was not charged to its own threads, but to `ksoftirqd` on its core.
+    #[serde(default)]
+    pub softirq_us_per_tick: Option<f64>,
     /// Cores used, on average.
     pub busy: f64,
 }

@@ -18,6 +18,8 @@ pub enum Metric {
     CpuUser,
     /// The part of it in the kernel.
     CpuSystem,
+    /// The part of it that was charged to `ksoftirqd`.
+    CpuSoftirq,
     /// Cores that the server used.
     CoresBusy,
     /// Deliveries per second.
@@ -59,10 +61,11 @@ pub struct Which<'a> {
 }
 
 /// All metrics but those of single scenarios, by the name that the list of targets uses.
-const NAMES: [(&str, Metric); 15] = [
+const NAMES: [(&str, Metric); 16] = [
     ("cpu_us_per_tick", Metric::Cpu),
     ("cpu_user_us_per_tick", Metric::CpuUser),
     ("cpu_system_us_per_tick", Metric::CpuSystem),
+    ("cpu_softirq_us_per_tick", Metric::CpuSoftirq),
     ("cores_busy", Metric::CoresBusy),
     ("deliveries_per_s", Metric::Deliveries),
     ("p50_ms", Metric::P50),
@@ -108,6 +111,7 @@ impl Metric {
             Self::Cpu => cpu.map(|cpu| cpu.us_per_tick),
             Self::CpuUser => cpu.map(|cpu| cpu.user_us_per_tick),
             Self::CpuSystem => cpu.map(|cpu| cpu.system_us_per_tick),
+            Self::CpuSoftirq => cpu.and_then(|cpu| cpu.softirq_us_per_tick),
             Self::CoresBusy => point.cpu.map(|cpu| cpu.busy),
             Self::Deliveries => per_tick(point.deliveries_per_s),
             Self::P50 => ms(point.latency.p50_us),

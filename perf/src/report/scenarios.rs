@@ -160,7 +160,7 @@ fn shape(results: &Results, place: Place<'_>) -> String {
 
 /// What it cost the server.
 fn cost(results: &Results, place: Place<'_>, servers: &[Server]) -> Table {
-    let head = ["cost", "CPU µs/tick", "user / system µs"].map(String::from);
+    let head = ["cost", "CPU µs/tick", "user / system µs", "to ksoftirqd µs"].map(String::from);
     let ratios = BASELINES.map(|name| format!("× `{name}`"));
     let tail = [
         "cores busy",
@@ -177,7 +177,12 @@ fn cost(results: &Results, place: Place<'_>, servers: &[Server]) -> Table {
         let split = spread(Metric::CpuUser)
             .zip(spread(Metric::CpuSystem))
             .map(|(user, system)| format!("{} / {}", number(user.median), number(system.median)));
-        let head = [server.cell(), cell(spread(Metric::Cpu)), cell(split)];
+        let head = [
+            server.cell(),
+            cell(spread(Metric::Cpu)),
+            cell(split),
+            median(Metric::CpuSoftirq),
+        ];
         let tail = [
             median(Metric::CoresBusy),
             median(Metric::Syscalls),

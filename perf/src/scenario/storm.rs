@@ -17,8 +17,6 @@ use crate::{
 
 /// Before the crowd comes; longer than the crowd was away.
 const CALM_S: f64 = 10.0;
-/// How long the crowd may take.
-const STORM_S: f64 = 15.0;
 const AS_FAST_AS_IT_GOES: u32 = 1_000_000;
 /// How far back every second of them asks.
 const AWAY_S: f64 = 5.0;
@@ -39,6 +37,8 @@ struct Crowd {
     /// How many are under way at once.
     at_once: u32,
     sources: u32,
+    /// How long they may take.
+    seconds: f64,
     /// Whether they come back until they are let in, and stay.
     returns: bool,
 }
@@ -51,6 +51,7 @@ impl Crowd {
             clients: 0,
             at_once: 256,
             sources: 4_096,
+            seconds: 15.0,
             returns: false,
         }
     }
@@ -83,6 +84,7 @@ const CROWDS: [Crowd; 7] = [
         label: "with backoff, staying",
         clients: 16_000,
         at_once: 16_000,
+        seconds: 60.0,
         returns: true,
         ..Crowd::none(20)
     },
@@ -127,7 +129,7 @@ fn storm(
 ) -> Result<Point, SessionError> {
     let rate = crowd.rate;
     let start_us = session.next_start_us();
-    let schedule = Schedule::new(start_us, rate, CALM_S).then(rate, STORM_S);
+    let schedule = Schedule::new(start_us, rate, CALM_S).then(rate, crowd.seconds);
     let whole = schedule.window(1, 0.0);
     let windows: Vec<Window> = [schedule.window(0, settings.warmup_s)]
         .into_iter()
@@ -140,7 +142,7 @@ fn storm(
         at_once: crowd.at_once,
         per_s: AS_FAST_AS_IT_GOES,
         returns: crowd.returns,
-        stay_s: if crowd.returns { STORM_S } else { 0.0 },
+        stay_s: if crowd.returns { crowd.seconds } else { 0.0 },
         start_us: whole.from_us,
         until_us: whole.to_us,
         first_source: FIRST_SOURCE,
@@ -150,7 +152,9 @@ fn storm(
     let worker = (crowd.clients > 0).then(|| task.start()).transpose()?;
     let points = session.run(&schedule, &windows, P99_MAX_US)?;
     let rushed: Option<Rushed> = worker.map(Worker::end).transpose()?;
-    let lasted_s = rushed.as_ref().map_or(STORM_S, |rushed| rushed.seconds);
+    let lasted_s = rushed
+        .as_ref()
+        .map_or(crowd.seconds, |rushed| rushed.seconds);
     let stormy = (lasted_s.ceil() as usize).clamp(1, windows.len() - 1);
     let measured = &session.load().tally().windows[1..=stormy];
     let [calm, points @ ..] = points.as_slice() else {

@@ -83,6 +83,7 @@ pub(super) fn server_cpu(used: &CpuTime, delivered: u64, window_s: f64) -> Serve
         us_per_tick,
         user_us_per_tick: us_per_tick * user_share,
         system_us_per_tick: us_per_tick * (1.0 - user_share),
+        softirq_us_per_tick: Some(used.softirqs_ns() as f64 / 1e3 / delivered.max(1) as f64),
         busy: total_ns / 1e9 / window_s,
     }
 }
@@ -94,7 +95,8 @@ mod tests {
     #[test]
     fn cpu_is_counted_per_delivered_tick() {
         let used = CpuTime {
-            threads: [(1, 3_000_000_000), (2, 1_000_000_000)].into(),
+            threads: [(1, 3_000_000_000), (2, 500_000_000)].into(),
+            softirqs: [(14, 500_000_000)].into(),
             user_ns: 1_000_000_000,
             system_ns: 3_000_000_000,
         };
@@ -103,6 +105,7 @@ mod tests {
             us_per_tick: 4.0,
             user_us_per_tick: 1.0,
             system_us_per_tick: 3.0,
+            softirq_us_per_tick: Some(0.5),
             busy: 0.5,
         };
         assert_eq!(cpu, expected);
