@@ -164,7 +164,10 @@ fn row<'a>(text: &'a str, heading: &str, cell: &str) -> &'a str {
 fn tables_have_medians_spreads_and_ratios_by_round() {
     let text = report(&hot(&[TICKWIRE, UWEBSOCKETS, KERNEL_URING]));
     let cost = row(&text, "| cost |", "**tickwire**");
-    assert_has(cost, "| 7.80 (6.60–9.00) | 1.95 / 5.85 | 0.975 | 1.20 | 0.857 |");
+    assert_has(
+        cost,
+        "| 7.80 (6.60–9.00) | 1.95 / 5.85 | 0.975 | 1.20 | 0.857 |",
+    );
     let service = row(&text, "| service |", "**tickwire**");
     assert_has(
         service,

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, thread, time::Duration};
 use super::{Arena, PlayError, Settings, traces::Traces};
 use crate::{
     load::{Rushed, Since},
-    run::{Memory, Point},
+    run::Point,
     rush::Task,
     schedule::Clock,
     session::{SessionError, Target},
@@ -16,7 +16,7 @@ use crate::{
 /// How long each client stays, s.
 pub(super) const STAY_S: f64 = 3.0;
 /// How long a first crowd comes and goes, whose traces are the server's working size.
-const FIRST_S: f64 = 10.0;
+const FIRST_S: f64 = 30.0;
 /// How long what is left may take to go: what a client left unsaid is noticed by then.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
@@ -67,12 +67,6 @@ fn point(settings: &Settings, before: &Traces, after: &Traces, rushed: &Rushed) 
     let mut point = Point {
         subscribers: u64::from(settings.subscribers),
         window_s: settings.duration_s,
-        memory: Some(Memory::new(
-            before.rss_bytes,
-            after.rss_bytes,
-            after.rss_bytes,
-            1,
-        )),
         sustained: true,
         ..Point::default()
     };

@@ -19,6 +19,8 @@ use crate::{
 const MINUTE_S: f64 = 60.0;
 /// Memory is compared with that after so many minutes, in which history and tables fill.
 const FIRST_MINUTES: usize = 4;
+/// Full before that, so that what grows afterwards is not history.
+const SMALL_TAPE: &str = "--set=tape_slots=32768";
 /// What bad input is taken from, below the folder in which the program is started.
 const CORPUS: &str = "proto/fuzz/seeds";
 /// Clients that come and go, at once and new ones per second.
@@ -48,7 +50,8 @@ pub(super) fn play(
         let missing = format!("there is no {CORPUS}: start it in the root of the repository");
         return Err(io::Error::other(missing).into());
     }
-    let args = storm::DEFAULT_LIMITS.into_iter().chain(slow::BOUNDS);
+    let limits = storm::DEFAULT_LIMITS.into_iter().chain(slow::BOUNDS);
+    let args = limits.chain([SMALL_TAPE]);
     let args: Vec<String> = args.map(String::from).collect();
     arena.play(&args, |target| {
         let mut session = Session::open(target, storm::audience(settings), signer)?;
