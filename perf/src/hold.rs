@@ -143,8 +143,6 @@ impl Drop for Worker {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, FromArgMatches};
-
     use super::*;
 
     #[test]
@@ -155,8 +153,6 @@ mod tests {
             count: 7,
             sources: 2,
         };
-        let command = Task::augment_args(clap::Command::new("hold").no_binary_name(true));
-        let matches = command.try_get_matches_from(task.flags()).unwrap();
-        assert_eq!(Task::from_arg_matches(&matches).unwrap(), task);
+        assert_eq!(crate::worker::told::<Task>(task.flags()), task);
     }
 }

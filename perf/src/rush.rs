@@ -112,8 +112,6 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, FromArgMatches};
-
     use super::*;
 
     #[test]
@@ -138,8 +136,6 @@ mod tests {
                 away_s: 5.0,
             },
         };
-        let command = Task::augment_args(clap::Command::new("rush").no_binary_name(true));
-        let matches = command.try_get_matches_from(task.flags()).unwrap();
-        assert_eq!(Task::from_arg_matches(&matches).unwrap(), task);
+        assert_eq!(worker::told::<Task>(task.flags()), task);
     }
 }

@@ -109,8 +109,6 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, FromArgMatches};
-
     use super::*;
 
     #[test]
@@ -123,8 +121,6 @@ mod tests {
             silent_to_us: 2,
             until_us: 3,
         };
-        let command = Task::augment_args(clap::Command::new("stall").no_binary_name(true));
-        let matches = command.try_get_matches_from(task.flags()).unwrap();
-        assert_eq!(Task::from_arg_matches(&matches).unwrap(), task);
+        assert_eq!(worker::told::<Task>(task.flags()), task);
     }
 }

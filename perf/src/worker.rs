@@ -64,6 +64,14 @@ impl Contact {
     }
 }
 
+/// What a worker would understand of its flags.
+#[cfg(test)]
+pub fn told<T: clap::Args>(flags: Vec<String>) -> T {
+    let command = T::augment_args(clap::Command::new("worker").no_binary_name(true));
+    let matches = command.try_get_matches_from(flags);
+    T::from_arg_matches(&matches.expect("it knows them")).expect("it has them all")
+}
+
 #[cfg(test)]
 impl Contact {
     /// One that nobody answers at.

@@ -16,7 +16,7 @@ use super::{
     connection::{Connection, Rights, budget},
     encode, mark_dirty,
     outbox::Outbox,
-    reader::{Read, Ready},
+    reader::Read,
     selections::Selections,
     timers::Armed,
 };
@@ -25,7 +25,7 @@ use crate::{
     few::FewMap,
     peer::{
         conduct::Conduct,
-        inbound::{Flow, Inbound, Received, forget_pong},
+        inbound::{Flow, Inbound, Received},
         liveness::Liveness,
     },
 };
@@ -179,10 +179,8 @@ impl Floor {
     /// full, for `requests_us_per_turn`; who is not reached is first in the next turn. Returns whether
     /// there were any.
     pub(super) fn take_ready(&mut self) -> std::io::Result<bool> {
-        let mut any = !self.ready.is_empty();
         if self.ready.is_empty() {
             self.reader.ready(&mut self.ready)?;
-            any = !self.ready.is_empty();
             for place in 0..self.ready.len() {
                 let ready = self.ready[place];
                 if ready.writable {
@@ -190,13 +188,11 @@ impl Floor {
                 }
             }
         }
+        let any = !self.ready.is_empty();
         let until = Instant::now() + Duration::from_micros(self.config.requests_us_per_turn);
         while let Some(ready) = self.ready.pop_front() {
-            let Ready {
-                index, generation, ..
-            } = ready;
-            if ready.readable && self.connection(index, generation).is_some() {
-                self.read_connection(index);
+            if ready.readable && self.connection(ready.index, ready.generation).is_some() {
+                self.read_connection(ready.index);
             }
             if Instant::now() >= until {
                 break;
@@ -220,10 +216,7 @@ impl Floor {
                     let inbound = &mut connection.inbound;
                     let outcome =
                         inbound.feed(bytes, limit, &mut replies, |message| messages.push(message));
-                    // A message that never ends is no sign of life.
-                    if !messages.is_empty() && connection.liveness.heard(self.now) {
-                        forget_pong(&mut messages);
-                    }
+                    connection.liveness.heard(&mut messages, self.now);
                     outcome
                 }
                 Ok(Read::Nothing) => return,

@@ -18,7 +18,7 @@ use rustix::{
 use crate::bell::Readiness;
 
 /// Connections asked for at once; the rest stay ready.
-const EVENTS_PER_TURN: usize = 256;
+const EVENTS_MAX: usize = 256;
 /// Bytes read from one connection per turn.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -60,7 +60,7 @@ impl Reader {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             set: epoll::create(CreateFlags::CLOEXEC)?,
-            events: Vec::with_capacity(EVENTS_PER_TURN),
+            events: Vec::with_capacity(EVENTS_MAX),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         })
     }

@@ -107,16 +107,6 @@ impl Inbound {
     }
 }
 
-/// Drops one pong: that which was asked for.
-pub fn forget_pong(messages: &mut Vec<Received>) {
-    let pong = messages
-        .iter()
-        .position(|message| matches!(message, Received::Pong));
-    if let Some(place) = pong {
-        messages.remove(place);
-    }
-}
-
 fn context(message_bytes_max: usize) -> WebSocketContext {
     // The codec reserves a frame's declared length at once, so the limit is also what a hostile
     // peer can make us reserve.

@@ -2,6 +2,7 @@
 
 use tickwire_proto::close::CloseReason;
 
+use super::inbound::Received;
 use crate::{
     clock::{Millis, wall_ns},
     config::Config,
@@ -64,10 +65,19 @@ impl Liveness {
         self.last_sent = now;
     }
 
-    /// Something was received; whether a pong was waited for.
-    pub fn heard(&mut self, now: Millis) -> bool {
+    /// Something was received. Without a message in it it is no sign of life: one that never ends
+    /// would be. The pong that was waited for is taken out, since it is no operation of the peer's.
+    pub fn heard(&mut self, messages: &mut Vec<Received>, now: Millis) {
+        if messages.is_empty() {
+            return;
+        }
         self.heard_or_pinged = now;
-        std::mem::take(&mut self.pinged)
+        if std::mem::take(&mut self.pinged) {
+            let is_pong = |message: &Received| matches!(message, Received::Pong);
+            if let Some(place) = messages.iter().position(is_pong) {
+                messages.remove(place);
+            }
+        }
     }
 
     /// The connection subscribed to something.
@@ -145,6 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn the_pong_that_was_waited_for_is_taken_out_and_no_other() {
+        let config = Config::default();
+        let mut liveness = Liveness::new(Millis::new(0), wall_s() + 3_600, false, &config);
+        let mut heard = |at: u64, pongs: usize| {
+            let now = Millis::new(at);
+            drain(&mut liveness, now, &config);
+            let mut messages: Vec<_> = (0..pongs).map(|_| Received::Pong).collect();
+            liveness.heard(&mut messages, now);
+            messages.len()
+        };
+        assert_eq!(heard(1_000, 2), 2, "nobody asked");
+        assert_eq!(heard(21_000, 2), 1, "pinged just now");
+        assert_eq!(heard(21_001, 1), 1);
+    }
+
+    #[test]
     fn silence_brings_heartbeats_a_ping_and_the_end() {
         let config = Config::default();
         let mut liveness = Liveness::new(Millis::new(0), wall_s() + 3_600, false, &config);
@@ -174,7 +200,7 @@ mod tests {
             drain(&mut liveness, Millis::new(20_000), &config),
             [Due::Ping]
         );
-        liveness.heard(Millis::new(20_010));
+        liveness.heard(&mut vec![Received::Pong], Millis::new(20_010));
         liveness.sent(Millis::new(45_000));
         assert_eq!(
             drain(&mut liveness, Millis::new(45_000), &config),

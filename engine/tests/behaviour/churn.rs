@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    harness::{eventually, http_get, trade},
+    harness::{eventually, http_get, metric, trade, whole},
     process::Serve,
     resume::run,
 };
@@ -13,14 +13,7 @@ const ROUNDS: usize = 3;
 
 /// The sum of a gauge over its labels.
 fn gauge(serve: &Serve, name: &str) -> u64 {
-    http_get(serve.admin, "/metrics")
-        .lines()
-        .filter(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with([' ', '{']))
-        })
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        .sum()
+    whole(metric(&http_get(serve.admin, "/metrics"), name, ""))
 }
 
 fn open_files(serve: &Serve) -> usize {

@@ -113,13 +113,17 @@ impl TestEngine {
 
     /// The sum of a metric over all its labels that contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
-        self.metrics()
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(labels))
-            .filter(|line| line[name.len()..].starts_with([' ', '{']))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        metric(&self.metrics(), name, labels)
     }
+}
+
+/// The sum of a metric on a page of them, over all its labels that contain `labels`.
+pub fn metric(page: &str, name: &str, labels: &str) -> f64 {
+    page.lines()
+        .filter(|line| line.starts_with(name) && line.contains(labels))
+        .filter(|line| line[name.len()..].starts_with([' ', '{']))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 /// A gauge or counter as what it is, a whole number.

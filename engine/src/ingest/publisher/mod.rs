@@ -24,7 +24,7 @@ use crate::{
     peer::{
         conduct::Conduct,
         goodbye::goodbye,
-        inbound::{Flow, Inbound, Received, forget_pong},
+        inbound::{Flow, Inbound, Received},
         liveness::{Due, Liveness},
     },
     sys::socket::SocketView,
@@ -231,10 +231,7 @@ impl Publisher<'_> {
         let flow = self
             .inbound
             .feed(bytes, limit, &mut replies, |message| messages.push(message));
-        // A message that never ends is no sign of life.
-        if !messages.is_empty() && self.liveness.heard(self.shared.clock.now()) {
-            forget_pong(&mut messages);
-        }
+        self.liveness.heard(&mut messages, self.shared.clock.now());
         for message in messages {
             if let Some(reason) = self.take_message(&message) {
                 return Step::Close(reason);

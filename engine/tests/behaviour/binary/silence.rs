@@ -8,7 +8,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    harness::{eventually, http_get},
+    harness::{eventually, http_get, metric},
     hosts::{Hosts, NEAR},
     process::{Process, Serve, command},
     resume::run,
@@ -23,14 +23,6 @@ const GIVEN_UP: &str = r#"endpoint="subscribe",reason="no_pong""#;
 /// Prints the page of metrics of the engine at `$0`.
 const SCRAPE: &str = r#"exec 3<>"/dev/tcp/${0/://}" &&
     printf 'GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n' >&3 && cat <&3"#;
-
-/// The sum of a metric over its labels that contain `labels`.
-fn metric(page: &str, name: &str, labels: &str) -> f64 {
-    page.lines()
-        .filter(|line| line.starts_with(name) && line.contains(labels))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
 
 #[test]
 fn a_stopped_client_is_closed_and_misses_nothing_once_it_runs_again() {
