@@ -20,6 +20,8 @@ pub enum Metric {
     CpuSystem,
     /// The part of it that was charged to `ksoftirqd`.
     CpuSoftirq,
+    /// The part of it that was charged to the server's own threads.
+    CpuOwn,
     /// Cores that the server used.
     CoresBusy,
     /// Deliveries per second.
@@ -61,11 +63,12 @@ pub struct Which<'a> {
 }
 
 /// All metrics but those of single scenarios, by the name that the list of targets uses.
-const NAMES: [(&str, Metric); 16] = [
+const NAMES: [(&str, Metric); 17] = [
     ("cpu_us_per_tick", Metric::Cpu),
     ("cpu_user_us_per_tick", Metric::CpuUser),
     ("cpu_system_us_per_tick", Metric::CpuSystem),
     ("cpu_softirq_us_per_tick", Metric::CpuSoftirq),
+    ("cpu_own_us_per_tick", Metric::CpuOwn),
     ("cores_busy", Metric::CoresBusy),
     ("deliveries_per_s", Metric::Deliveries),
     ("p50_ms", Metric::P50),
@@ -112,6 +115,7 @@ impl Metric {
             Self::CpuUser => cpu.map(|cpu| cpu.user_us_per_tick),
             Self::CpuSystem => cpu.map(|cpu| cpu.system_us_per_tick),
             Self::CpuSoftirq => cpu.and_then(|cpu| cpu.softirq_us_per_tick),
+            Self::CpuOwn => cpu.and_then(|cpu| Some(cpu.us_per_tick - cpu.softirq_us_per_tick?)),
             Self::CoresBusy => point.cpu.map(|cpu| cpu.busy),
             Self::Deliveries => per_tick(point.deliveries_per_s),
             Self::P50 => ms(point.latency.p50_us),
