@@ -7,7 +7,7 @@ mod offer;
 mod query;
 
 pub use offer::{Offer, bearer};
-pub use query::Query;
+pub use query::{EdgeQuery, Page, Query, WAIT_S_DEFAULT, WAIT_S_MAX, edge_cursor};
 
 use crate::code::ErrorCode;
 

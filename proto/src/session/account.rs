@@ -29,6 +29,8 @@ pub(super) struct Account {
     caller: Ledger,
     /// Whether this connection opened the account already.
     started: bool,
+    /// Whether nothing is wanted of the symbol any more.
+    closed: bool,
 }
 
 /// The lines of one epoch; epoch 0 stands for "nothing heard".
@@ -75,10 +77,24 @@ impl Line {
 }
 
 impl Account {
-    /// Forgets the engine's view: a new connection begins.
-    pub(super) fn reconnected(&mut self) {
+    /// Forgets the engine's view, as a new connection begins; whether there is anything to resume.
+    pub(super) fn reconnected(&mut self) -> bool {
         self.engine = Ledger::default();
         self.started = false;
+        !self.closed
+    }
+
+    /// The subscription has ended: until the next `start` nothing counts.
+    pub(super) fn close(&mut self) {
+        *self = Self {
+            closed: true,
+            ..Self::default()
+        };
+    }
+
+    /// Whether what comes is left over from a subscription that has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Where to resume; `None` while no account is open.
@@ -98,6 +114,7 @@ impl Account {
 
     /// Opens or moves accounts, and reports what a `start` steps over.
     pub(super) fn start(&mut self, start: &Start, each: &mut impl FnMut(Event)) {
+        self.closed = false;
         let first_of_connection = !std::mem::replace(&mut self.started, true);
         let named = [(Channel::Trade, start.trade), (Channel::Quote, start.quote)];
         self.open(start.epoch, named);

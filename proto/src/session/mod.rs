@@ -44,15 +44,16 @@ pub(crate) mod fuzzing;
 mod receive;
 mod reconnect;
 mod requests;
+mod wanted;
 
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use self::{account::Account, reconnect::Verdict, requests::Requests};
+use self::{account::Account, reconnect::Verdict, requests::Requests, wanted::Wanted};
 pub use self::{
     event::{Event, Fault, Lost, Totals, Violation},
     reconnect::{Disconnect, Next, Stop, TOKEN_REFUSALS_MAX},
@@ -62,7 +63,7 @@ use crate::{
     close::CloseReason,
     cursor::Cursor,
     pattern::Selector,
-    reply::Reply,
+    reply::{Limits, Reply},
     request::{Mode, Op, REQUEST_ID_MAX, Request},
     symbol::Symbol,
     tick::Channels,
@@ -80,8 +81,8 @@ const HEARTBEAT_MS_DEFAULT: u64 = 5_000;
 /// What a session is to receive, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Symbols and patterns. What exceeds the connection's limits is rejected by the engine,
-    /// entry by entry.
+    /// Symbols and patterns to begin with. What exceeds the connection's limits is rejected by the
+    /// engine, entry by entry.
     pub selectors: Vec<Selector>,
     /// Which channels.
     pub channels: Channels,
@@ -114,7 +115,9 @@ impl Default for Options {
 /// The state of one client over all its connections.
 #[derive(Debug)]
 pub struct Session {
+    /// Without its selectors, which are in `wanted`.
     options: Options,
+    wanted: Wanted,
     accounts: HashMap<Symbol, Account>,
     cursor: Option<Cursor>,
     backoff: Backoff,
@@ -129,8 +132,9 @@ pub struct Session {
 struct Link {
     heard_at_ms: u64,
     heartbeat_ms: u64,
-    /// `None` until `welcome`.
+    /// Both `None` until `welcome`.
     requests: Option<Requests>,
+    limits: Option<Limits>,
     ticks_before: u64,
     goodbye: Option<Goodbye>,
 }
@@ -144,9 +148,10 @@ struct Goodbye {
 impl Session {
     /// A session that has not connected yet.
     pub fn new(mut options: Options) -> Self {
-        let mut seen = HashSet::new();
-        options.selectors.retain(|selector| seen.insert(*selector));
+        let mut wanted = Wanted::default();
+        wanted.add(std::mem::take(&mut options.selectors));
         Self {
+            wanted,
             accounts: HashMap::new(),
             cursor: options.cursor,
             backoff: Backoff::new(options.seed),
@@ -160,16 +165,62 @@ impl Session {
 
     /// The WebSocket is open. Requests follow once `welcome` has been received.
     pub fn connected(&mut self, now_ms: u64) {
-        for account in self.accounts.values_mut() {
-            account.reconnected();
-        }
+        self.accounts.retain(|_, account| account.reconnected());
         self.link = Some(Link {
             heard_at_ms: now_ms,
             heartbeat_ms: HEARTBEAT_MS_DEFAULT,
             requests: None,
+            limits: None,
             ticks_before: self.totals.ticks,
             goodbye: None,
         });
+    }
+
+    /// Takes up further symbols and patterns, with the session's options. What is subscribed to
+    /// already stays as it is.
+    pub fn subscribe(&mut self, selectors: impl IntoIterator<Item = Selector>) {
+        let fresh = self.wanted.add(selectors);
+        if let Some(limits) = self.limits() {
+            let template = self.template(fresh, None);
+            let subscribes = requests::plan(&template, std::iter::empty(), &limits);
+            self.queue(subscribes.into_iter().map(Op::Subscribe));
+        }
+    }
+
+    /// Ends subscriptions. What of their ticks is still on its way is dropped, unless another
+    /// subscription covers it; a later subscription opens a new account.
+    pub fn unsubscribe(&mut self, selectors: impl IntoIterator<Item = Selector>) {
+        let gone = self.wanted.remove(selectors);
+        for (symbol, account) in &mut self.accounts {
+            let was_theirs = gone.iter().any(|selector| selector.matches(symbol));
+            if was_theirs && !self.wanted.cover(symbol) {
+                account.close();
+            }
+        }
+        if let Some(limits) = self.limits() {
+            let unsubscribes = requests::plan_end(gone, &limits);
+            self.queue(unsubscribes.into_iter().map(Op::Unsubscribe));
+        }
+    }
+
+    /// Queues an operation of the caller's own, to be sent when the rate allows; its replies come as
+    /// [`Event::Answer`] or [`Event::Refused`] with the id that is returned. `None`, and nothing
+    /// is queued, while there is no connection.
+    pub fn ask(&mut self, op: Op) -> Option<u32> {
+        self.requests()?;
+        let id = self.request_id();
+        self.requests()?.push(Request { id: Some(id), op });
+        Some(id)
+    }
+
+    fn queue(&mut self, operations: impl Iterator<Item = Op>) {
+        for op in operations {
+            self.ask(op);
+        }
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        self.link.as_ref()?.limits
     }
 
     /// The next request to send; `None` while there is none, or the rate does not allow it yet

@@ -10,6 +10,7 @@ use crate::{
     close::CloseReason,
     code::ErrorCode,
     cursor::Cursor,
+    pattern::Selector,
     reply::{Ack, AckBody, ErrorReply, Gap, Reply, Start, Welcome},
     request::{Op, Request, Selection, Since, Subscribe},
     symbol::Symbol,
@@ -71,7 +72,7 @@ impl Session {
             each(Event::Tick(tick, marks));
             return false;
         };
-        !account.tick(&tick, marks, each)
+        !account.is_closed() && !account.tick(&tick, marks, each)
     }
 
     fn take_start(&mut self, start: Start, each: &mut impl FnMut(Event)) {
@@ -121,6 +122,7 @@ impl Session {
             return;
         }
         match self.account(gap.symbol) {
+            Some(account) if account.is_closed() => {}
             Some(account) => account.gap(&gap, each),
             None => each(Event::Gap(gap)),
         }
@@ -165,6 +167,7 @@ impl Session {
         let requests = Requests::new(now_ms, welcome.limits.ops_per_s, waiting.collect());
         if let Some(link) = &mut self.link {
             link.heartbeat_ms = welcome.heartbeat_ms;
+            link.limits = Some(welcome.limits);
             link.requests = Some(requests);
         }
         each(Event::Connected(welcome));
@@ -172,36 +175,46 @@ impl Session {
 
     /// What a connection begins with.
     fn operations(&self, welcome: &Welcome) -> Vec<Op> {
-        let options = &self.options;
-        let template = Subscribe {
-            selection: Selection {
-                selectors: options.selectors.clone(),
-                rejected: Vec::new(),
-            },
-            channels: options.channels,
-            mode: options.mode,
-            snapshot: options.snapshot,
-            since: self.cursor.map(|cursor| Since {
-                cursor: Some(cursor),
-                points: Vec::new(),
-            }),
-        };
+        let max_delay_ms = self.options.max_delay_ms;
+        let since = self.cursor.map(|cursor| Since {
+            cursor: Some(cursor),
+            points: Vec::new(),
+        });
+        let template = self.template(self.wanted.all().to_vec(), since);
         let points = self
             .accounts
             .iter()
             .filter_map(|(&symbol, account)| Some((symbol, account.point()?)));
         let subscribes = requests::plan(&template, points, &welcome.limits);
         let mut operations = Vec::with_capacity(1 + subscribes.len());
-        if options.max_delay_ms != 0 {
+        if max_delay_ms != 0 {
             operations.push(Op::Options {
-                max_delay_ms: Some(options.max_delay_ms),
+                max_delay_ms: Some(max_delay_ms),
             });
         }
         operations.extend(subscribes.into_iter().map(Op::Subscribe));
         operations
     }
 
+    /// A subscription with the session's options.
+    pub(super) fn template(&self, selectors: Vec<Selector>, since: Option<Since>) -> Subscribe {
+        let options = &self.options;
+        Subscribe {
+            selection: Selection {
+                selectors,
+                rejected: Vec::new(),
+            },
+            channels: options.channels,
+            mode: options.mode,
+            snapshot: options.snapshot,
+            since,
+        }
+    }
+
     fn take_ack(&mut self, ack: Ack, each: &mut impl FnMut(Event)) {
+        if let (Some(id), Some(requests)) = (ack.id, self.requests()) {
+            requests.answered(id);
+        }
         match (ack.id, ack.body) {
             (id, AckBody::Subscribe(mut accepted)) => {
                 if let (Some(id), Some(requests)) = (id, self.requests()) {

@@ -71,6 +71,11 @@ impl Requests {
         Some(request)
     }
 
+    /// Adds a request behind those that wait.
+    pub(super) fn push(&mut self, request: Request) {
+        self.waiting.push_back(request);
+    }
+
     /// When [`Requests::next`] will have something; `None` while nothing waits.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let missing = (MILLIOPS - self.milliops).max(0);
@@ -90,9 +95,13 @@ impl Requests {
         self.milliops -= MILLIOPS;
     }
 
-    /// A `subscribe` was acked. Where nothing was taken, nothing will be replayed.
-    pub(super) fn subscribed(&mut self, id: u32, accepted: &Accepted) {
+    /// A request was acked.
+    pub(super) fn answered(&mut self, id: u32) {
         self.unanswered.remove(&id);
+    }
+
+    /// What came of a `subscribe`: where nothing was taken, nothing will be replayed.
+    pub(super) fn subscribed(&mut self, id: u32, accepted: &Accepted) {
         if accepted.symbols.is_empty() && accepted.patterns.is_empty() {
             self.replaying.remove(&id);
         }
@@ -205,6 +214,20 @@ pub(super) fn plan(
         )
     });
     fresh.chain(resumed).map(request).collect()
+}
+
+/// Cuts a list of subscriptions to end into requests that fit the connection's limits.
+pub(super) fn plan_end(selectors: Vec<Selector>, limits: &Limits) -> Vec<Selection> {
+    let room_bytes = (limits.message_bytes as usize).saturating_sub(ENVELOPE_BYTES);
+    let mut batches = Batches::new(room_bytes, limits.symbols);
+    for selector in selectors {
+        batches.add(selector, Vec::new());
+    }
+    let selection = |batch: Batch| Selection {
+        selectors: batch.selectors,
+        rejected: Vec::new(),
+    };
+    batches.done.into_iter().map(selection).collect()
 }
 
 /// Sorts points by the selector that governs their symbol: its own, else the longest pattern.

@@ -2,7 +2,7 @@ use super::{fuzzing::session_ops, *};
 use crate::{
     code::ErrorCode,
     reply::{Accepted, Ack, AckBody, ErrorReply, Gap, GapReason, Limits, Start, Welcome},
-    request::{Point, Rejected, Subscribe},
+    request::{Point, Rejected, Selection, Subscribe},
     tick::{Body, Channel, Identity, Marks, Tick, Values},
     upgrade::Subprotocol,
 };
@@ -705,5 +705,82 @@ fn a_fresh_token_is_an_operation_like_others() {
             lost: vec![],
             narrowed: vec![]
         }]
+    );
+}
+
+#[test]
+fn subscriptions_come_and_go_within_a_connection() {
+    let mut session = connected(&["A"], LIMITS);
+    requests(&mut session, 0);
+    let selectors = |texts: &[&str]| -> Vec<Selector> {
+        let parse = |text: &&str| Selector::parse(text).unwrap();
+        texts.iter().map(parse).collect()
+    };
+    session.subscribe(selectors(&["A", "B", "C*"]));
+    let asked = subscribes(requests(&mut session, 0));
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].selection.selectors, selectors(&["B", "C*"]));
+    assert_eq!(asked[0].since, None);
+    events(
+        &mut session,
+        [start("B", 1, 4), start("C1", 1, 4), start("C2", 1, 4)],
+    );
+
+    session.subscribe(selectors(&["C2"]));
+    requests(&mut session, 0);
+    session.unsubscribe(selectors(&["B", "C*", "nobody"]));
+    let asked = requests(&mut session, 0);
+    let ended = Op::Unsubscribe(Selection {
+        selectors: selectors(&["B", "C*"]),
+        rejected: Vec::new(),
+    });
+    assert_eq!(
+        asked.iter().map(|request| &request.op).collect::<Vec<_>>(),
+        [&ended]
+    );
+    // What is still on its way counts only where something else covers it.
+    let late = [
+        trade("B", 1, 5, 0),
+        gap("C1", 1, Some(5), Some(6)),
+        trade("C2", 1, 5, 0),
+    ];
+    assert_eq!(account(events(&mut session, late)), ["5"]);
+    // And a new subscription opens a new account, wherever the old one was.
+    session.subscribe(selectors(&["B"]));
+    let told = events(&mut session, [start("B", 1, 9), trade("B", 1, 10, 0)]);
+    assert_eq!(account(told), ["10"]);
+    assert_eq!(session.totals().violations, 0);
+    assert_eq!(session.totals().repeats, 0);
+
+    session.disconnected(Disconnect::Io);
+    session.connected(0);
+    events(&mut session, [welcome(LIMITS)]);
+    let asked = subscribes(requests(&mut session, 0));
+    let mut all: Vec<Selector> = asked
+        .iter()
+        .flat_map(|subscribe| subscribe.selection.selectors.clone())
+        .collect();
+    all.sort_by_key(ToString::to_string);
+    assert_eq!(all, selectors(&["A", "B", "C2"]));
+}
+
+#[test]
+fn a_request_of_the_callers_own_waits_for_its_turn() {
+    let mut session = session(&["A"]);
+    assert_eq!(session.ask(Op::List), None);
+    session.connected(0);
+    assert_eq!(session.ask(Op::List), None);
+    events(&mut session, [welcome(LIMITS)]);
+    let id = session.ask(Op::List);
+    let asked = requests(&mut session, 0);
+    assert!(matches!(asked[0].op, Op::Subscribe(_)));
+    assert_eq!((asked[1].id, &asked[1].op), (id, &Op::List));
+    let listed = Reply::Ack(Ack {
+        id,
+        body: AckBody::List(vec![]),
+    });
+    assert_eq!(
+        events(&mut session, [listed.clone()]),
+        [Event::Answer(listed)]
     );
 }

@@ -1,11 +1,11 @@
-//! The query of an upgrade: a subscription made before the socket exists.
+//! The query of an upgrade, or of an edge's pages: a subscription made before anything is sent.
 
 use std::str::FromStr;
 
 use super::{Endpoint, UpgradeError};
 use crate::{
     code::ErrorCode,
-    cursor::Cursor,
+    cursor::{Cursor, CursorError, EdgeCursor},
     request::{
         INTERVAL_MS, INTERVAL_MS_DEFAULT, MAX_DELAY_MS_MAX, Mode, Selection, Since, Subscribe,
     },
@@ -14,6 +14,57 @@ use crate::{
 
 /// Names under which tokens are often sent; a URL ends up in logs and histories.
 const SECRETS: [&str; 3] = ["token", "access_token", "jwt"];
+
+/// The longest `wait` of a poll, s.
+pub const WAIT_S_MAX: u32 = 60;
+/// `wait` where a poll names none, s.
+pub const WAIT_S_DEFAULT: u32 = 25;
+
+/// A path, and the parameters that it takes.
+struct Place {
+    path: &'static str,
+    names: &'static [&'static str],
+}
+
+const SUBSCRIBE: Place = Place {
+    path: "/v1/ws",
+    names: &[
+        "symbols",
+        "channels",
+        "mode",
+        "interval_ms",
+        "snapshot",
+        "cursor",
+        "max_delay_ms",
+    ],
+};
+const PUBLISH: Place = Place {
+    path: "/v1/publish",
+    names: &[],
+};
+const SSE: Place = Place {
+    path: "/v1/sse",
+    names: &[
+        "symbols",
+        "channels",
+        "mode",
+        "interval_ms",
+        "snapshot",
+        "cursor",
+    ],
+};
+const POLL: Place = Place {
+    path: "/v1/poll",
+    names: &[
+        "symbols",
+        "channels",
+        "mode",
+        "interval_ms",
+        "snapshot",
+        "cursor",
+        "wait",
+    ],
+};
 
 /// What the query of `/v1/ws` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,13 +86,70 @@ impl Query {
     /// [`UpgradeError`] for an unknown or repeated parameter, for a value outside its range, for
     /// options of a subscription without `symbols`, and for any parameter of `/v1/publish`.
     pub fn parse(raw: &str, endpoint: Endpoint) -> Result<Self, UpgradeError> {
-        let mut parameters = Parameters::default();
-        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameters.take(&decode(name)?, decode(value)?, endpoint)?;
-        }
-        parameters.into_query()
+        let place = match endpoint {
+            Endpoint::Subscribe => &SUBSCRIBE,
+            Endpoint::Publish => &PUBLISH,
+        };
+        Parameters::read(raw, place)?.into_query()
     }
+}
+
+/// The pages of an edge that give ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Page {
+    /// `/v1/sse`: a stream of Server-Sent Events.
+    Sse,
+    /// `/v1/poll`: one answer.
+    Poll,
+}
+
+/// What the query of an edge's page says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeQuery {
+    /// The subscription; its `since` is empty, as an edge's cursor says more.
+    pub subscribe: Subscribe,
+    /// Where to go on.
+    pub cursor: Option<EdgeCursor>,
+    /// How long a poll may wait for something newer, 0…[`WAIT_S_MAX`] s.
+    pub wait_s: u32,
+}
+
+impl EdgeQuery {
+    /// Reads the part of a URL behind the `?`, as [`Query::parse`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError`] as there, and where `symbols` is missing.
+    pub fn parse(raw: &str, page: Page) -> Result<Self, UpgradeError> {
+        let place = match page {
+            Page::Sse => &SSE,
+            Page::Poll => &POLL,
+        };
+        let mut parameters = Parameters::read(raw, place)?;
+        let cursor = parameters.cursor.take();
+        let subscribe = parameters
+            .subscribe()?
+            .ok_or_else(|| UpgradeError::bad_request("symbols is missing"))?;
+        Ok(Self {
+            subscribe,
+            cursor: cursor.as_deref().map(edge_cursor).transpose()?,
+            wait_s: parameters
+                .wait
+                .as_deref()
+                .map_or(Ok(WAIT_S_DEFAULT), |text| {
+                    number("wait", text, 0..=WAIT_S_MAX)
+                })?,
+        })
+    }
+}
+
+/// Reads an edge's cursor, wherever it was sent.
+///
+/// # Errors
+///
+/// [`UpgradeError`] with the code `bad_cursor`.
+pub fn edge_cursor(text: &str) -> Result<EdgeCursor, UpgradeError> {
+    EdgeCursor::parse(text).map_err(bad_cursor)
 }
 
 /// The parameters as texts, before any is judged: their order in a URL means nothing.
@@ -54,17 +162,27 @@ struct Parameters {
     snapshot: Option<String>,
     cursor: Option<String>,
     max_delay_ms: Option<String>,
+    wait: Option<String>,
 }
 
 impl Parameters {
-    fn take(&mut self, name: &str, value: String, endpoint: Endpoint) -> Result<(), UpgradeError> {
+    fn read(raw: &str, place: &Place) -> Result<Self, UpgradeError> {
+        let mut parameters = Self::default();
+        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            parameters.take(&decode(name)?, decode(value)?, place)?;
+        }
+        Ok(parameters)
+    }
+
+    fn take(&mut self, name: &str, value: String, place: &Place) -> Result<(), UpgradeError> {
         if SECRETS.contains(&name) {
             return Err(UpgradeError::bad_request(format!(
-                "{name} is not taken from a URL; send Authorization: Bearer, or tickwire.bearer. in Sec-WebSocket-Protocol",
+                "{name} is not taken from a URL; send Authorization: Bearer, or, with a WebSocket, tickwire.bearer. in Sec-WebSocket-Protocol",
             )));
         }
         let slot = match name {
-            _ if endpoint == Endpoint::Publish => return Err(unknown(name, endpoint)),
+            _ if !place.names.contains(&name) => return Err(unknown(name, place)),
             "symbols" => &mut self.symbols,
             "channels" => &mut self.channels,
             "mode" => &mut self.mode,
@@ -72,7 +190,7 @@ impl Parameters {
             "snapshot" => &mut self.snapshot,
             "cursor" => &mut self.cursor,
             "max_delay_ms" => &mut self.max_delay_ms,
-            _ => return Err(unknown(name, endpoint)),
+            _ => &mut self.wait,
         };
         if slot.replace(value).is_some() {
             return Err(UpgradeError::bad_request(format!("{name} is given twice")));
@@ -126,16 +244,16 @@ impl Parameters {
     }
 }
 
-fn unknown(name: &str, endpoint: Endpoint) -> UpgradeError {
+fn unknown(name: &str, place: &Place) -> UpgradeError {
     // A name that does not look like one may be a secret without its `=`.
     let plain = name.len() <= 32
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let message = if plain {
-        format!("{} takes no parameter {name}", endpoint.path())
+        format!("{} takes no parameter {name}", place.path)
     } else {
-        format!("{} does not take one of these parameters", endpoint.path())
+        format!("{} does not take one of these parameters", place.path)
     };
     UpgradeError {
         code: ErrorCode::UnknownField,
@@ -176,10 +294,14 @@ fn since(text: &str) -> Result<Since, UpgradeError> {
             cursor: Some(cursor),
             points: Vec::new(),
         })
-        .map_err(|error| UpgradeError {
-            code: ErrorCode::BadCursor,
-            message: error.to_string(),
-        })
+        .map_err(bad_cursor)
+}
+
+fn bad_cursor(error: CursorError) -> UpgradeError {
+    UpgradeError {
+        code: ErrorCode::BadCursor,
+        message: error.to_string(),
+    }
 }
 
 fn number(
@@ -224,6 +346,7 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::EdgePosition;
 
     fn parse(raw: &str) -> Result<Query, UpgradeError> {
         Query::parse(raw, Endpoint::Subscribe)
@@ -236,6 +359,46 @@ mod tests {
             .iter()
             .map(ToString::to_string)
             .collect()
+    }
+
+    #[test]
+    fn an_edges_pages_take_what_a_socket_takes_but_the_delay() {
+        let read = |raw: &str, page| EdgeQuery::parse(raw, page);
+        let query = read("symbols=A,B*&channels=trade", Page::Sse).unwrap();
+        assert_eq!(selectors(&query.subscribe), ["A", "B*"]);
+        assert_eq!((query.cursor, query.wait_s), (None, WAIT_S_DEFAULT));
+        assert_eq!(read("symbols=A&wait=0", Page::Poll).unwrap().wait_s, 0);
+        let engine = Cursor {
+            tape: 1,
+            position: 2,
+            admitted_ns: 3,
+        };
+        for own in [
+            None,
+            Some(EdgePosition {
+                edge: 4,
+                position: 5,
+            }),
+        ] {
+            let cursor = EdgeCursor { engine, own };
+            let query = read(&format!("symbols=A&cursor={cursor}"), Page::Poll).unwrap();
+            assert_eq!(query.cursor, Some(cursor));
+            assert_eq!(query.subscribe.since, None);
+        }
+        for (raw, page, code) in [
+            ("", Page::Sse, ErrorCode::BadRequest),
+            ("cursor=x&symbols=A", Page::Sse, ErrorCode::BadCursor),
+            ("symbols=A&wait=5", Page::Sse, ErrorCode::UnknownField),
+            ("symbols=A&wait=61", Page::Poll, ErrorCode::BadRequest),
+            (
+                "symbols=A&max_delay_ms=5",
+                Page::Poll,
+                ErrorCode::UnknownField,
+            ),
+            ("symbols=A&token=x", Page::Sse, ErrorCode::BadRequest),
+        ] {
+            assert_eq!(read(raw, page).unwrap_err().code, code, "{raw}");
+        }
     }
 
     #[test]
