@@ -5,7 +5,7 @@ use std::{hint::black_box, path::Path};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use tickwire_benches::short;
-use tickwire_engine::{config::Config, door::Verifier};
+use tickwire_engine::{config::TokenRules, door::Verifier};
 use tickwire_proto::claims::Claims;
 
 const SECRET: &[u8] = b"a secret of more than thirty-two bytes";
@@ -33,9 +33,9 @@ fn from_pem(file: &str) -> Verifier {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../engine/tests/keys")
         .join(file);
-    let config = Config {
-        jwt_pem_file: Some(path),
-        ..Config::default()
+    let config = TokenRules {
+        pem_file: Some(path),
+        ..TokenRules::default()
     };
     Verifier::new(&config).expect("the key is in the repository")
 }
@@ -48,7 +48,7 @@ fn cases() -> [Case; 4] {
             algorithm: Algorithm::HS256,
             signing: EncodingKey::from_secret(SECRET),
             verifying: DecodingKey::from_secret(SECRET),
-            verifier: Verifier::from_hs256_secret(SECRET, &Config::default())
+            verifier: Verifier::from_hs256_secret(SECRET, &TokenRules::default())
                 .expect("it is long enough"),
         },
         Case {

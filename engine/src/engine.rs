@@ -101,7 +101,7 @@ impl Engine {
     ///
     /// As [`Engine::start`].
     pub fn start_on(listeners: Listeners, config: Config) -> Result<Self, StartError> {
-        let verifier = Verifier::new(&config)?;
+        let verifier = Verifier::new(&config.token_rules())?;
         Self::start_with(listeners, config, verifier)
     }
 
@@ -111,7 +111,7 @@ impl Engine {
     ///
     /// As [`Engine::start`].
     pub fn start_with_secret(config: Config, secret: &[u8]) -> Result<Self, StartError> {
-        let verifier = Verifier::from_hs256_secret(secret, &config)?;
+        let verifier = Verifier::from_hs256_secret(secret, &config.token_rules())?;
         Self::start_with(Listeners::bind(&config)?, config, verifier)
     }
 

@@ -27,14 +27,14 @@ fn told() -> Vec<(String, String)> {
 fn the_table_of_settings_names_every_key_once_and_no_other() {
     let mut told: Vec<_> = told().into_iter().map(|(key, _)| key).collect();
     told.sort_unstable();
-    assert_eq!(told, keys());
+    assert_eq!(told, keys::<Config>());
 }
 
 #[test]
 fn the_table_of_settings_tells_the_defaults() {
     let defaults: toml::Table = to_toml(&Config::default()).unwrap().parse().unwrap();
     let told: BTreeMap<_, _> = told().into_iter().collect();
-    for key in keys() {
+    for key in keys::<Config>() {
         let default = match defaults.get(&key) {
             None => String::new(),
             Some(toml::Value::String(text)) => text.clone(),

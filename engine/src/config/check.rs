@@ -1,60 +1,14 @@
 //! The range of every key, and what keys must hold between each other.
 
-use std::{
-    fmt::{self, Display},
-    ops::RangeInclusive,
+use super::{
+    Config, Idle,
+    ranges::{Check, Invalid},
 };
-
-use super::{Config, Idle};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY_S: u64 = 24 * 60 * 60;
-const DAY_MS: u64 = 1000 * DAY_S;
-
-/// Everything that is wrong with a [`Config`], at least one entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
-    /// Values by themselves.
-    pub out_of_range: Vec<OutOfRange>,
-    /// Values beside each other.
-    pub conflicts: Vec<Conflict>,
-}
-
-/// A value outside the range of its key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}` is {value}, allowed is {allowed}")]
-pub struct OutOfRange {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What it may be.
-    pub allowed: String,
-}
-
-/// Two keys that do not go together.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}` and `{other}` do not go together: {why}")]
-pub struct Conflict {
-    /// The key to change first.
-    pub key: &'static str,
-    /// What it is at odds with.
-    pub other: &'static str,
-    /// What must hold, and why.
-    pub why: &'static str,
-}
-
-impl Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ranges = self.out_of_range.iter().map(ToString::to_string);
-        let conflicts = self.conflicts.iter().map(ToString::to_string);
-        f.write_str(&ranges.chain(conflicts).collect::<Vec<_>>().join("; "))
-    }
-}
-
-impl std::error::Error for Invalid {}
 
 /// Checks every key's range and what must hold between keys.
 ///
@@ -63,112 +17,31 @@ impl std::error::Error for Invalid {}
 /// [`Invalid`] with all that is wrong, not just the first.
 pub fn validate(config: &Config) -> Result<(), Invalid> {
     let mut check = Check::default();
-    check.texts(config);
+    check.log_level(&config.log_level);
     check.threads_and_tokens(config);
     check.door(config);
     check.connections(config);
     check.subscriptions(config);
     check.ingest_and_tape(config);
     check.relations(config);
-    check.0.into_result()
-}
-
-impl Invalid {
-    fn into_result(self) -> Result<(), Self> {
-        if self.out_of_range.is_empty() && self.conflicts.is_empty() {
-            Ok(())
-        } else {
-            Err(self)
-        }
-    }
-}
-
-struct Check(Invalid);
-
-impl Default for Check {
-    fn default() -> Self {
-        Self(Invalid {
-            out_of_range: Vec::new(),
-            conflicts: Vec::new(),
-        })
-    }
+    check.result()
 }
 
 impl Check {
-    fn range(
-        &mut self,
-        key: &'static str,
-        value: impl TryInto<u64> + Display + Copy,
-        allowed: RangeInclusive<u64>,
-    ) {
-        if !value.try_into().is_ok_and(|value| allowed.contains(&value)) {
-            self.refuse(key, value, format!("{}–{}", allowed.start(), allowed.end()));
-        }
-    }
-
-    fn power_of_two(&mut self, key: &'static str, value: usize, allowed: RangeInclusive<u64>) {
-        if !value.is_power_of_two() || !allowed.contains(&(value as u64)) {
-            self.refuse(
-                key,
-                value,
-                format!("a power of two, {}–{}", allowed.start(), allowed.end()),
-            );
-        }
-    }
-
-    fn refuse(&mut self, key: &'static str, value: impl Display, allowed: String) {
-        self.0.out_of_range.push(OutOfRange {
-            key,
-            value: value.to_string(),
-            allowed,
-        });
-    }
-
-    fn holds(&mut self, holds: bool, key: &'static str, other: &'static str, why: &'static str) {
-        if !holds {
-            self.0.conflicts.push(Conflict { key, other, why });
-        }
-    }
-
-    fn texts(&mut self, config: &Config) {
-        if config
-            .log_level
-            .parse::<tracing_subscriber::EnvFilter>()
-            .is_err()
-        {
-            self.refuse(
-                "log_level",
-                &config.log_level,
-                "a level or filter such as info or tickwire_engine=debug".into(),
-            );
-        }
-        for (key, text) in [
-            ("jwt_issuer", &config.jwt_issuer),
-            ("jwt_audience", &config.jwt_audience),
-        ] {
-            if text.as_deref() == Some("") {
-                self.refuse(key, "empty", "a text, or no such key".into());
-            }
-        }
-    }
-
     fn threads_and_tokens(&mut self, config: &Config) {
         // 64: one bit a floor in the table that says which floors to wake.
         self.range("floors", config.floors, 0..=64);
         self.range("spin_us", config.spin_us, 0..=1_000_000);
-        self.range("jwt_reload_ms", config.jwt_reload_ms, 100..=DAY_MS);
-        self.range("token_grace_s", config.token_grace_s, 0..=DAY_S);
-        self.range("token_expiring_s", config.token_expiring_s, 1..=DAY_S);
+        self.token_rules(&config.token_rules(), config.jwt_reload_ms);
+        self.token_times(config.token_grace_s, config.token_expiring_s);
     }
 
     fn door(&mut self, config: &Config) {
-        self.range("per_ip_rate", config.per_ip_rate, 0..=1_000_000);
-        self.range("per_ip_burst", config.per_ip_burst, 1..=1_000_000);
-        self.range("per_ip_table_max", config.per_ip_table_max, 1..=1 << 24);
-        self.range(
-            "per_ip_connections_max",
+        self.per_ip(
+            config.per_ip_rate,
+            config.per_ip_burst,
+            config.per_ip_table_max,
             config.per_ip_connections_max,
-            0..=10_000_000,
         );
         self.range("handshakes_per_s", config.handshakes_per_s, 0..=1_000_000);
         self.range("half_open_max", config.half_open_max, 1..=1 << 20);
@@ -260,25 +133,6 @@ impl Check {
             "listen",
             "two listeners need two addresses",
         );
-        for (key, other, both) in [
-            (
-                "jwt_pem_file",
-                "jwt_hs256_file",
-                config.jwt_pem_file.is_some() && config.jwt_hs256_file.is_some(),
-            ),
-            (
-                "jwt_jwks_file",
-                "jwt_hs256_file",
-                config.jwt_jwks_file.is_some() && config.jwt_hs256_file.is_some(),
-            ),
-            (
-                "jwt_jwks_file",
-                "jwt_pem_file",
-                config.jwt_jwks_file.is_some() && config.jwt_pem_file.is_some(),
-            ),
-        ] {
-            self.holds(!both, key, other, "the algorithm is pinned by one key file");
-        }
         self.holds(
             config.lag_soft_ticks < config.tape_slots,
             "lag_soft_ticks",

@@ -1,4 +1,4 @@
-//! From defaults, file, environment and flags to one checked [`Config`].
+//! From defaults, file, environment and flags to one checked set of settings.
 
 use std::{
     fmt, fs,
@@ -12,15 +12,25 @@ use figment::{
     value::{Dict, Value},
 };
 
-use super::{
-    Config,
-    check::{Invalid, validate},
-};
+use serde::{Serialize, de::DeserializeOwned};
 
-/// What a key's environment variable begins with.
-const ENV_PREFIX: &str = "TICKWIRE_";
-/// Variables with the prefix that are no keys: the client commands read their token from it.
-const ENV_IGNORED: [&str; 1] = ["TICKWIRE_TOKEN"];
+use super::ranges::Invalid;
+
+/// A set of flat settings, whose defaults are complete.
+pub trait Settings: Default + Serialize + DeserializeOwned {
+    /// What a key's environment variable begins with.
+    const ENV_PREFIX: &'static str;
+    /// Variables with the prefix that are no keys; `*` at the end stands for any rest.
+    const ENV_IGNORED: &'static [&'static str];
+
+    /// Checks ranges and relations.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] with all that is wrong, not just the first.
+    fn validate(&self) -> Result<(), Invalid>;
+}
+
 /// How alike two names must be for one to be offered in place of the other, 0…1.
 const SIMILARITY_MIN: f64 = 0.85;
 
@@ -29,7 +39,7 @@ const SIMILARITY_MIN: f64 = 0.85;
 pub struct Sources {
     /// A TOML file with flat keys.
     pub file: Option<PathBuf>,
-    /// Environment variables; those without the prefix `TICKWIRE_` are ignored.
+    /// Environment variables; those without the [prefix](Settings::ENV_PREFIX) are ignored.
     pub environment: Vec<(String, String)>,
     /// Keys set on the command line; among equals the last wins.
     pub flags: Vec<Setting>,
@@ -38,13 +48,13 @@ pub struct Sources {
 /// One key with the text of its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// A key of [`Config`].
+    /// One of the keys.
     pub key: String,
     /// Its value as a text; what it must look like depends on the key.
     pub value: String,
 }
 
-/// Why there is no [`Config`].
+/// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -94,11 +104,11 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// See [`ConfigError`]. Unknown keys of the file and unknown `TICKWIRE_` variables are
+    /// See [`ConfigError`]. Unknown keys of the file and unknown variables with the prefix are
     /// errors: a misspelt limit that is silently ignored is found when it is needed.
-    pub fn load(&self) -> Result<Config, ConfigError> {
-        let defaults = defaults();
-        let mut layers = Figment::from(Serialized::defaults(Config::default()));
+    pub fn load<S: Settings>(&self) -> Result<S, ConfigError> {
+        let defaults = defaults::<S>();
+        let mut layers = Figment::from(Serialized::defaults(S::default()));
         let mut origins: Vec<(String, String)> = Vec::new();
         let mut lay = |origin: &str, layer: Dict, figment: Figment| {
             for key in layer.keys() {
@@ -111,10 +121,10 @@ impl Sources {
             layers = lay(&path.display().to_string(), read_file(path)?, layers)?;
         }
         for (variable, text) in &self.environment {
-            let Some(key) = variable.strip_prefix(ENV_PREFIX) else {
+            let Some(key) = variable.strip_prefix(S::ENV_PREFIX) else {
                 continue;
             };
-            if !ENV_IGNORED.contains(&variable.as_str()) {
+            if !is_ignored::<S>(variable) {
                 let key = key.to_lowercase();
                 let value = typed(&defaults, &key, text);
                 layers = lay(
@@ -128,30 +138,39 @@ impl Sources {
             let value = typed(&defaults, key, value);
             layers = lay("command line", Dict::from([(key.clone(), value)]), layers)?;
         }
-        let config: Config = layers
+        let settings: S = layers
             .extract()
             .map_err(|error| bad_value(&error, &origins))?;
-        validate(&config)?;
-        Ok(config)
+        settings.validate()?;
+        Ok(settings)
     }
 }
 
-/// Every key of [`Config`], in the order of the alphabet.
-pub fn keys() -> Vec<String> {
-    defaults().into_keys().collect()
+/// Every key, in the order of the alphabet.
+pub fn keys<S: Settings>() -> Vec<String> {
+    defaults::<S>().into_keys().collect()
 }
 
-/// The settings as TOML, in the order of [`Config`]; keys without a value are left out.
+/// The settings as TOML, in the order of their struct; keys without a value are left out.
 ///
 /// # Errors
 ///
 /// For a path that is not UTF-8, which no source but code can bring in.
-pub fn to_toml(config: &Config) -> Result<String, toml::ser::Error> {
-    toml::to_string(config)
+pub fn to_toml<S: Settings>(settings: &S) -> Result<String, toml::ser::Error> {
+    toml::to_string(settings)
 }
 
-fn defaults() -> Dict {
-    Serialized::defaults(Config::default())
+fn is_ignored<S: Settings>(variable: &str) -> bool {
+    S::ENV_IGNORED
+        .iter()
+        .any(|ignored| match ignored.strip_suffix('*') {
+            Some(begin) => variable.starts_with(begin),
+            None => *ignored == variable,
+        })
+}
+
+fn defaults<S: Settings>() -> Dict {
+    Serialized::defaults(S::default())
         .data()
         .ok()
         .and_then(|mut profiles| profiles.remove(&Profile::Default))

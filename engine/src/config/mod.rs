@@ -4,15 +4,18 @@
 //! flag, where it has one, and its metric share one name.
 //!
 //! `load` puts the sources together, `check` refuses what is out of range, and
-//! `engine/tickwire.sample.toml` shows every key with its default.
+//! `engine/tickwire.sample.toml` shows every key with its default. Sources, ranges and rules for
+//! tokens are an edge's as well.
 
 mod check;
 mod load;
 mod networks;
+mod ranges;
 
-pub use check::{Conflict, Invalid, OutOfRange, validate};
-pub use load::{ConfigError, Setting, Sources, keys, to_toml};
+pub use check::validate;
+pub use load::{ConfigError, Setting, Settings, Sources, keys, to_toml};
 pub use networks::Networks;
+pub use ranges::{Check, Conflict, Invalid, OutOfRange};
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -183,6 +186,47 @@ pub struct Config {
     pub symbols_max: usize,
     /// History below which a warning is logged, s.
     pub history_reach_s: u64,
+}
+
+/// How tokens are verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenRules {
+    /// `jwt_hs256_file`.
+    pub hs256_file: Option<PathBuf>,
+    /// `jwt_pem_file`.
+    pub pem_file: Option<PathBuf>,
+    /// `jwt_jwks_file`.
+    pub jwks_file: Option<PathBuf>,
+    /// `jwt_issuer`.
+    pub issuer: Option<String>,
+    /// `jwt_audience`.
+    pub audience: Option<String>,
+    /// `require_entitlements`.
+    pub require_entitlements: bool,
+}
+
+impl Config {
+    /// How tokens are verified.
+    pub fn token_rules(&self) -> TokenRules {
+        TokenRules {
+            hs256_file: self.jwt_hs256_file.clone(),
+            pem_file: self.jwt_pem_file.clone(),
+            jwks_file: self.jwt_jwks_file.clone(),
+            issuer: self.jwt_issuer.clone(),
+            audience: self.jwt_audience.clone(),
+            require_entitlements: self.require_entitlements,
+        }
+    }
+}
+
+impl Settings for Config {
+    const ENV_PREFIX: &'static str = "TICKWIRE_";
+    // The client commands read their token from one; the others are an edge's keys.
+    const ENV_IGNORED: &'static [&'static str] = &["TICKWIRE_TOKEN", "TICKWIRE_EDGE_*"];
+
+    fn validate(&self) -> Result<(), Invalid> {
+        validate(self)
+    }
 }
 
 impl Default for Config {

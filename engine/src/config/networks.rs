@@ -16,6 +16,11 @@ use serde::{
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `address` lies in one of them; `::ffff:a.b.c.d` counts as `a.b.c.d`.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

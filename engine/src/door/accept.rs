@@ -22,7 +22,7 @@ use rustix::{
 
 use super::{
     Orders, Parts,
-    greeting::{self, Hall},
+    greeting::{self, Hall, Knock},
     origin::Origin,
 };
 use crate::{bell::Readiness, threads};
@@ -132,13 +132,14 @@ fn accept_some(listener: &Readiness, hall: &Rc<Hall>) -> Result<Queue, Errno> {
 fn receive(hall: &Rc<Hall>, socket: OwnedFd, peer: SocketAddr) {
     let origin = Origin::of(peer, hall.trusted());
     if let Err(refusal) = hall.may_knock(origin) {
-        return greeting::dismiss(hall, socket, &refusal);
+        return greeting::turn_away(hall, socket, origin, refusal, false);
     }
     match hall.half_open.take() {
         Some(place) if hall.users.has_room() => {
-            monoio::spawn(greeting::greet(Rc::clone(hall), socket, origin, place));
+            let knock = Knock::new(socket, origin, place);
+            monoio::spawn(greeting::greet(Rc::clone(hall), knock));
         }
-        _ => greeting::dismiss(hall, socket, &Hall::at_capacity()),
+        _ => greeting::turn_away(hall, socket, origin, Hall::at_capacity(), true),
     }
 }
 

@@ -111,7 +111,19 @@ impl Refusal {
         }
     }
 
-    fn message(&self) -> String {
+    /// When to come back, where waiting helps.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_s }
+            | Self::TooManyConnections { retry_after_s }
+            | Self::AtCapacity { retry_after_s }
+            | Self::Draining { retry_after_s } => Some(*retry_after_s),
+            _ => None,
+        }
+    }
+
+    /// The body's `message`, a sentence for humans.
+    pub fn message(&self) -> String {
         match self {
             Self::BadRequest { message, .. } => message.clone(),
             Self::NoToken => {
@@ -119,7 +131,7 @@ impl Refusal {
             }
             Self::BadToken(error) => error.to_string(),
             Self::NotEntitled => "the token allows none of this".to_owned(),
-            Self::NotFound => "there are /v1/ws and /v1/publish".to_owned(),
+            Self::NotFound => "there are /v1/ws, /v1/publish and /v1/admit".to_owned(),
             Self::MethodNotAllowed => "only GET is served here".to_owned(),
             Self::Timeout => "the request took too long to arrive".to_owned(),
             Self::UpgradeRequired => "a WebSocket upgrade (version 13) is needed".to_owned(),
@@ -142,33 +154,41 @@ impl Refusal {
                 "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                     .to_owned()
             }
-            Self::RateLimited { retry_after_s }
-            | Self::TooManyConnections { retry_after_s }
-            | Self::AtCapacity { retry_after_s }
-            | Self::Draining { retry_after_s } => format!("Retry-After: {retry_after_s}\r\n"),
-            _ => String::new(),
+            _ => self
+                .retry_after_s()
+                .map(|seconds| format!("Retry-After: {seconds}\r\n"))
+                .unwrap_or_default(),
         }
     }
 
     /// The whole answer, ready to be sent; the connection closes behind it.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (status, text) = self.status();
         let body =
             serde_json::json!({ "code": self.code(), "message": self.message() }).to_string();
-        format!(
-            "HTTP/1.1 {status} {text}\r\n\
-             Content-Type: application/json\r\n\
-             Content-Length: {length}\r\n\
-             Cache-Control: no-store\r\n\
-             {own}\
-             Connection: close\r\n\
-             \r\n\
-             {body}",
-            length = body.len(),
-            own = self.own_fields(),
-        )
-        .into_bytes()
+        response(self.status(), &self.own_fields(), Some(&body))
     }
+}
+
+/// A whole answer with fields of its own and a JSON body, if any.
+pub(super) fn response(status: (u16, &str), own_fields: &str, body: Option<&str>) -> Vec<u8> {
+    let (code, text) = status;
+    let content = body.map_or_else(String::new, |body| {
+        format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        )
+    });
+    format!(
+        "HTTP/1.1 {code} {text}\r\n\
+         {content}\
+         Cache-Control: no-store\r\n\
+         {own_fields}\
+         Connection: close\r\n\
+         \r\n\
+         {body}",
+        body = body.unwrap_or_default(),
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tickwire_proto::claims::{Audience, Claims, Grant};
 
 use super::keys::{KeyError, KeyFiles, KeySet};
-use crate::config::Config;
+use crate::config::TokenRules;
 
 /// Longest token, bytes; a longer one is refused unread.
 pub const TOKEN_BYTES_MAX: usize = 4_096;
@@ -99,12 +99,12 @@ impl Verifier {
     /// # Errors
     ///
     /// [`KeyError`] where no file is configured, or one is unreadable or bad.
-    pub fn new(config: &Config) -> Result<Self, KeyError> {
-        let mut files = KeyFiles::new(config);
+    pub fn new(rules: &TokenRules) -> Result<Self, KeyError> {
+        let mut files = KeyFiles::new(rules);
         // Looked at before they are read: a write in between is seen as a change later.
         files.changed();
         let keys = files.load()?;
-        Ok(Self::with_keys(keys, files, config))
+        Ok(Self::with_keys(keys, files, rules))
     }
 
     /// One HS256 secret instead of the configured files.
@@ -112,18 +112,18 @@ impl Verifier {
     /// # Errors
     ///
     /// [`KeyError::Secret`] below 32 bytes.
-    pub fn from_hs256_secret(secret: &[u8], config: &Config) -> Result<Self, KeyError> {
+    pub fn from_hs256_secret(secret: &[u8], rules: &TokenRules) -> Result<Self, KeyError> {
         let keys = KeySet::of_secret(secret).map_err(KeyError::Secret)?;
-        Ok(Self::with_keys(keys, KeyFiles::none(), config))
+        Ok(Self::with_keys(keys, KeyFiles::none(), rules))
     }
 
-    fn with_keys(keys: KeySet, files: KeyFiles, config: &Config) -> Self {
+    fn with_keys(keys: KeySet, files: KeyFiles, rules: &TokenRules) -> Self {
         Self {
             keys: ArcSwap::from_pointee(keys),
             files: Mutex::new(files),
-            issuer: config.jwt_issuer.clone(),
-            audience: config.jwt_audience.clone(),
-            require_entitlements: config.require_entitlements,
+            issuer: rules.issuer.clone(),
+            audience: rules.audience.clone(),
+            require_entitlements: rules.require_entitlements,
         }
     }
 

@@ -18,7 +18,7 @@ use rustix::{
 use socket2::SockRef;
 
 use super::{
-    AuthDesk, Orders, Parts,
+    AuthDesk, Orders, Parts, admit,
     answer::Refusal,
     auth::Verifier,
     closing::Closing,
@@ -38,6 +38,9 @@ use crate::{
 /// Refused connections that are kept until the peer has read the answer; above, they are closed
 /// at once, and a slow peer may see a reset instead.
 pub const LINGERING_MAX: usize = 1_024;
+/// Connections without a place, over their allowance for instance, that may ask why at
+/// `/v1/admit`; above, they are refused as any other.
+pub const ASKING_MAX: usize = 64;
 /// How long a refused peer has to read its answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much a refused peer may still send meanwhile.
@@ -61,6 +64,7 @@ pub(super) struct Hall {
     pub(super) users: Arc<Users>,
     handshakes: Handshakes,
     lingering: Places,
+    asking: Places,
     handover: Arc<dyn Handover>,
     config: Arc<Config>,
     last_number: Cell<u64>,
@@ -78,7 +82,11 @@ impl Hall {
             driver: _,
         } = parts;
         Self {
-            per_ip: PerIp::new(&config),
+            per_ip: PerIp::new(
+                config.per_ip_rate,
+                config.per_ip_burst,
+                config.per_ip_table_max,
+            ),
             handshakes: Handshakes::new(config.handshakes_per_s),
             users: Arc::new(Users::new(
                 Places::new(config.connections_max, metrics.connections.clone()),
@@ -86,6 +94,7 @@ impl Hall {
             )),
             half_open: Places::new(config.half_open_max, metrics.half_open.clone()),
             lingering: Places::new(LINGERING_MAX, metrics.lingering.clone()),
+            asking: Places::new(ASKING_MAX, metrics.asking.clone()),
             reload_interval: Duration::from_millis(config.jwt_reload_ms.max(1)),
             closing: Closing::default(),
             leaving: Closing::default(),
@@ -104,7 +113,15 @@ impl Hall {
 
     /// Whether a connection is still being shaken hands with, or reading why it was refused.
     pub(super) fn busy(&self) -> bool {
-        self.metrics.half_open.get() > 0 || self.metrics.lingering.get() > 0
+        let Metrics {
+            half_open,
+            lingering,
+            asking,
+            ..
+        } = &self.metrics;
+        [half_open, lingering, asking]
+            .into_iter()
+            .any(|places| places.get() > 0)
     }
 
     /// Whether something was ordered from outside that the door has not acted on.
@@ -146,6 +163,27 @@ impl Hall {
             Ok(())
         } else {
             Err(Self::too_many_connections())
+        }
+    }
+
+    /// Gives back what a question has taken from the allowance of its IP: it is no handshake.
+    fn give_back(&self, origin: Origin) {
+        if let Some(client) = origin.client() {
+            self.per_ip.give_back(client);
+        }
+    }
+
+    /// What an upgrade of `origin` would be told now for other reasons than what it says.
+    fn would_admit(&self, origin: Origin) -> Result<(), Refusal> {
+        let client = origin.client();
+        if self.orders.draining() {
+            Err(Self::draining())
+        } else if client.is_some_and(|client| !self.users.has_room_for(client)) {
+            Err(Self::too_many_connections())
+        } else if self.users.has_room() {
+            Ok(())
+        } else {
+            Err(Self::at_capacity())
         }
     }
 
@@ -251,17 +289,84 @@ impl Hall {
     }
 }
 
+/// A connection from its accept to its place at the door.
+pub(super) struct Knock {
+    socket: OwnedFd,
+    origin: Origin,
+    place: Place,
+    /// Why it may do nothing but ask why.
+    refused: Option<Refusal>,
+    has_spent: bool,
+    received: Vec<u8>,
+}
+
+impl Knock {
+    /// Of a connection that has a place.
+    pub(super) fn new(socket: OwnedFd, origin: Origin, place: Place) -> Self {
+        Self {
+            socket,
+            origin,
+            place,
+            refused: None,
+            has_spent: origin.client().is_some(),
+            received: Vec::new(),
+        }
+    }
+}
+
 /// A connection whose request is not complete.
 struct HalfOpen {
     watch: Readiness,
     origin: Origin,
     /// Whether nothing may come in front of the request any more.
     announced: bool,
+    refused: Option<Refusal>,
+    /// Whether it has taken a handshake from the allowance of its IP.
+    has_spent: bool,
     received: Vec<u8>,
 }
 
+/// Turns a connection away that has no place here, unless it may be about to ask why.
+///
+/// `has_spent` says whether it has taken a handshake from the allowance of its IP.
+pub(super) fn turn_away(
+    hall: &Rc<Hall>,
+    socket: OwnedFd,
+    origin: Origin,
+    refusal: Refusal,
+    has_spent: bool,
+) {
+    let asks = |bytes: &[u8]| admit::may_be_asked(bytes).then(|| bytes.to_vec());
+    let received = match hall.read_some(&socket, EARLY_BYTES_MAX, asks) {
+        Ok(Some(Some(received))) => received,
+        Ok(None) => Vec::new(),
+        Ok(Some(None)) => return dismiss(hall, socket, &refusal),
+        Err(_) => return hall.metrics.gone(),
+    };
+    let Some(place) = hall.asking.take() else {
+        return dismiss(hall, socket, &refusal);
+    };
+    let knock = Knock {
+        socket,
+        origin,
+        place,
+        refused: Some(refusal),
+        has_spent: has_spent && origin.client().is_some(),
+        received,
+    };
+    monoio::spawn(greet(Rc::clone(hall), knock));
+}
+
 /// Reads a request, judges it, and hands the connection over or turns it away.
-pub(super) async fn greet(hall: Rc<Hall>, socket: OwnedFd, origin: Origin, place: Place) {
+pub(super) async fn greet(hall: Rc<Hall>, knock: Knock) {
+    let Knock {
+        socket,
+        origin,
+        place,
+        refused,
+        has_spent,
+        received,
+    } = knock;
     let Ok(watch) = Readiness::new(socket) else {
         // Out of descriptors: what would be the answer's socket is gone with it.
         return hall.metrics.accept_errors.inc();
@@ -269,22 +374,54 @@ pub(super) async fn greet(hall: Rc<Hall>, socket: OwnedFd, origin: Origin, place
     let mut half_open = HalfOpen {
         watch,
         origin,
-        announced: origin.client().is_some(),
-        received: Vec::new(),
+        announced: origin.client().is_some() || refused.is_some(),
+        refused,
+        has_spent,
+        received,
     };
-    let deadline = Duration::from_millis(hall.config.head_timeout_ms);
+    let may_be_admitted = half_open.refused.is_none();
+    let deadline = if may_be_admitted {
+        Duration::from_millis(hall.config.head_timeout_ms)
+    } else {
+        LINGER
+    };
+    let closing = async {
+        // Whoever may only ask is given the time to.
+        if may_be_admitted {
+            hall.closing.begun(hall.next_number()).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
     let verdict = monoio::select! {
         verdict = timeout(deadline, half_open.verdict(&hall)) => verdict,
-        () = hall.closing.begun(hall.next_number()) => Ok(Ok(Verdict::Refuse(Hall::draining()))),
+        () = closing => Ok(Ok(Verdict::Refuse(Hall::draining()))),
     };
     let (socket, refusal) = match verdict {
         Ok(Ok(Verdict::Admit(admission))) => match hall.admit(half_open, *admission) {
             Ok(()) => return,
             Err(refused) => refused,
         },
+        Ok(Ok(Verdict::Tell(question))) => {
+            if half_open.has_spent {
+                hall.give_back(half_open.origin);
+            }
+            let now = match half_open.refused {
+                // It is in the question's own verdict.
+                Some(_) => Ok(()),
+                None => hall.would_admit(half_open.origin),
+            };
+            drop(place);
+            hall.metrics.told();
+            let socket = half_open.watch.into_descriptor();
+            return part(&hall, socket, &admit::answer(question, now));
+        }
         Ok(Ok(Verdict::Refuse(refusal))) => (half_open.watch.into_descriptor(), refusal),
         Ok(Ok(Verdict::NeedMore) | Err(_)) => return hall.metrics.gone(),
-        Err(_) => (half_open.watch.into_descriptor(), Refusal::Timeout),
+        Err(_) => {
+            let refusal = half_open.refused.take().unwrap_or(Refusal::Timeout);
+            (half_open.watch.into_descriptor(), refusal)
+        }
     };
     drop(place);
     dismiss(&hall, socket, &refusal);
@@ -297,6 +434,12 @@ impl HalfOpen {
             verifier: &hall.verifier,
             head_bytes_max: hall.config.head_bytes_max,
         };
+        if !self.received.is_empty() {
+            match self.judge(hall, &rules) {
+                Verdict::NeedMore => {}
+                verdict => return Ok(verdict),
+            }
+        }
         loop {
             let before = self.received.len();
             // The judge has the last word at `head_bytes_max`, so there is always room.
@@ -333,11 +476,16 @@ impl HalfOpen {
             Ok(false) => return Verdict::NeedMore,
             Err(refusal) => return Verdict::Refuse(refusal),
         }
-        let origin = &mut self.origin;
+        let (origin, has_spent) = (&mut self.origin, &mut self.has_spent);
+        let refused = &self.refused;
         judge(&self.received, rules, clock::wall_s(), |fields| {
+            if let Some(refusal) = refused {
+                return Err(refusal.clone());
+            }
             if origin.client().is_none() {
                 *origin = origin.forwarded(fields, hall.trusted())?;
                 hall.within_limits_of_ip(*origin)?;
+                *has_spent = origin.client().is_some();
             }
             Ok(())
         })
@@ -363,6 +511,7 @@ impl HalfOpen {
                 if let Some(client) = client {
                     self.origin = Origin::of(client, hall.trusted());
                     hall.within_limits_of_ip(self.origin)?;
+                    self.has_spent = self.origin.client().is_some();
                 }
             }
         }
@@ -372,18 +521,19 @@ impl HalfOpen {
 }
 
 /// Answers a refusal and closes, so that the peer can read why.
+fn dismiss(hall: &Rc<Hall>, socket: OwnedFd, refusal: &Refusal) {
+    hall.metrics.refused(refusal);
+    part(hall, socket, &refusal.to_bytes());
+}
+
+/// Sends the last that there is to say, and closes.
 ///
 /// Closing a socket with unread bytes, or bytes still to come, resets the connection, and the reset
 /// may overtake the answer. So the sending side is shut, and what the peer still sends is read
 /// for a moment, by a task of its own.
-pub(super) fn dismiss(hall: &Rc<Hall>, socket: OwnedFd, refusal: &Refusal) {
-    hall.metrics.refused(refusal);
+fn part(hall: &Rc<Hall>, socket: OwnedFd, answer: &[u8]) {
     // A fresh socket's buffer always takes these few hundred bytes; if not, the peer has gone.
-    let _ = send(
-        &socket,
-        &refusal.to_bytes(),
-        SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-    );
+    let _ = send(&socket, answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = shutdown(&socket, Shutdown::Write);
     match hall.lingering.take() {
         Some(place) => drop(monoio::spawn(linger(Rc::clone(hall), socket, place))),

@@ -12,7 +12,11 @@ use tungstenite::{
     handshake::server::{create_response, write_response},
 };
 
-use super::{answer::Refusal, auth::Verifier};
+use super::{
+    admit::{self, Question},
+    answer::Refusal,
+    auth::Verifier,
+};
 
 /// Most header fields of a request.
 const FIELDS_MAX: usize = 64;
@@ -34,6 +38,8 @@ pub enum Verdict {
     Refuse(Refusal),
     /// Answer with `response`, and hand it over.
     Admit(Box<Admission>),
+    /// No upgrade: somebody asks what one would be told.
+    Tell(Question),
 }
 
 /// What the head of an upgrade that is let in says.
@@ -74,6 +80,9 @@ pub fn judge(
         Err(refusal) => return Verdict::Refuse(refusal),
     };
     let passed = pass(request.headers());
+    if request.uri().path() == admit::PATH {
+        return question(&request, passed, rules, now_s);
+    }
     match passed.and_then(|()| admit(head_bytes, &request, rules, now_s)) {
         Ok(admission) => Verdict::Admit(Box::new(admission)),
         Err(refusal) => Verdict::Refuse(refusal),
@@ -90,16 +99,8 @@ fn admit(
     let mut response = create_response(request).map_err(|error| not_an_upgrade(&error))?;
     let query = Query::parse(request.uri().query().unwrap_or_default(), endpoint)?;
     let offer = Offer::parse(texts(request, &header::SEC_WEBSOCKET_PROTOCOL)?)?;
-    let token = authorization(request)?
-        .or(offer.bearer.as_deref())
-        .ok_or(Refusal::NoToken)?;
-    let grant = rules
-        .verifier
-        .verify(token, now_s)
-        .map_err(Refusal::BadToken)?;
-    if !entitled(&grant, endpoint, query.subscribe.as_ref()) {
-        return Err(Refusal::NotEntitled);
-    }
+    let token = authorization(request)?.or(offer.bearer.as_deref());
+    let grant = granted(token, endpoint, &query, rules, now_s)?;
     if offer.named {
         let pick = HeaderValue::from_static(offer.subprotocol.as_str());
         response
@@ -118,6 +119,43 @@ fn admit(
         subscribe: query.subscribe,
         max_delay_ms: query.max_delay_ms.unwrap_or(0),
     })
+}
+
+/// What `/v1/admit` is asked: as an upgrade of `/v1/ws` with its query and its `Authorization`.
+fn question(
+    request: &Request<()>,
+    passed: Result<(), Refusal>,
+    rules: &Rules,
+    now_s: u64,
+) -> Verdict {
+    let endpoint = Endpoint::Subscribe;
+    let own = || {
+        let query = Query::parse(request.uri().query().unwrap_or_default(), endpoint)?;
+        granted(authorization(request)?, endpoint, &query, rules, now_s).map(drop)
+    };
+    match *request.method() {
+        Method::OPTIONS => Verdict::Tell(Question::Preflight),
+        Method::GET => Verdict::Tell(Question::Verdict(passed.and_then(|()| own()))),
+        _ => Verdict::Refuse(Refusal::MethodNotAllowed),
+    }
+}
+
+/// What a token allows, if it is good for anything here.
+fn granted(
+    token: Option<&str>,
+    endpoint: Endpoint,
+    query: &Query,
+    rules: &Rules,
+    now_s: u64,
+) -> Result<Grant, Refusal> {
+    let token = token.ok_or(Refusal::NoToken)?;
+    let verified = rules.verifier.verify(token, now_s);
+    let grant = verified.map_err(Refusal::BadToken)?;
+    if entitled(&grant, endpoint, query.subscribe.as_ref()) {
+        Ok(grant)
+    } else {
+        Err(Refusal::NotEntitled)
+    }
 }
 
 /// The request and the length of its head; `None` while it is incomplete.

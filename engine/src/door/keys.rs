@@ -16,7 +16,7 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 
-use crate::config::Config;
+use crate::config::TokenRules;
 
 /// Shortest HS256 secret, bytes: as long as the hash (RFC 7518 § 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -172,12 +172,12 @@ struct Fingerprint {
 }
 
 impl KeyFiles {
-    /// The files of `config`; none has been looked at yet.
-    pub(super) fn new(config: &Config) -> Self {
+    /// The files of `rules`; none has been looked at yet.
+    pub(super) fn new(rules: &TokenRules) -> Self {
         Self {
-            secret: config.jwt_hs256_file.clone(),
-            pem: config.jwt_pem_file.clone(),
-            jwks: config.jwt_jwks_file.clone(),
+            secret: rules.hs256_file.clone(),
+            pem: rules.pem_file.clone(),
+            jwks: rules.jwks_file.clone(),
             seen: [None; 3],
         }
     }

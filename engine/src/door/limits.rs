@@ -2,10 +2,10 @@
 //! many.
 
 use std::{
-    cell::{Cell, RefCell},
     collections::HashMap,
     net::IpAddr,
     num::{NonZeroU32, NonZeroU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,8 +17,6 @@ use governor::{
     state::{StateStore, keyed::ShrinkableKeyedStateStore},
 };
 use prometheus::IntGauge;
-
-use crate::config::Config;
 
 /// Spread of `Retry-After`, s. Clients that were turned away together come back apart.
 const RETRY_SPREAD_S: u64 = 4;
@@ -130,30 +128,37 @@ impl Handshakes {
     }
 }
 
-/// A token bucket per IP, for the one thread that accepts.
+/// A token bucket per IP.
 pub struct PerIp<C: Clock = DefaultClock>(Option<Buckets<C>>);
 
-type Buckets<C> = RateLimiter<Peer, Table, C, NoOpMiddleware<<C as Clock>::Instant>>;
+struct Buckets<C: Clock> {
+    limiter: RateLimiter<Peer, Table, C, NoOpMiddleware<C::Instant>>,
+    table: Table,
+    /// What one handshake is worth.
+    interval: Nanos,
+}
 
 impl PerIp {
-    /// The limits of `config`; a rate of 0 is none.
-    pub fn new(config: &Config) -> Self {
-        Self::with_clock(config, DefaultClock::default())
+    /// `rate` handshakes a second, 0 for no limit, and `burst` at once; at most `most` peers are
+    /// remembered.
+    pub fn new(rate: u32, burst: u32, most: usize) -> Self {
+        Self::with_clock(rate, burst, most, DefaultClock::default())
     }
 }
 
 impl<C: Clock> PerIp<C> {
-    fn with_clock(config: &Config, clock: C) -> Self {
-        let Some(rate) = NonZeroU32::new(config.per_ip_rate) else {
+    fn with_clock(rate: u32, burst: u32, most: usize, clock: C) -> Self {
+        let Some(rate) = NonZeroU32::new(rate) else {
             return Self(None);
         };
-        let burst = NonZeroU32::new(config.per_ip_burst).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(rate).allow_burst(burst);
-        Self(Some(RateLimiter::new(
-            quota,
-            Table::new(config.per_ip_table_max),
-            clock,
-        )))
+        let quota =
+            Quota::per_second(rate).allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
+        let table = Table::new(most);
+        Self(Some(Buckets {
+            limiter: RateLimiter::new(quota, table.clone(), clock),
+            table,
+            interval: quota.replenish_interval().into(),
+        }))
     }
 
     /// Takes one handshake from the allowance of `address`.
@@ -162,24 +167,34 @@ impl<C: Clock> PerIp<C> {
     ///
     /// How long to wait for the next one.
     pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
-        let Some(buckets) = &self.0 else {
+        let Some(Buckets { limiter, .. }) = &self.0 else {
             return Ok(());
         };
-        buckets
+        limiter
             .check_key(&Peer::of(address))
-            .map_err(|not_until| not_until.wait_time_from(buckets.clock().now()))
+            .map_err(|not_until| not_until.wait_time_from(limiter.clock().now()))
+    }
+
+    /// Gives back what [`PerIp::check`] took.
+    pub fn give_back(&self, address: IpAddr) {
+        if let Some(Buckets {
+            table, interval, ..
+        }) = &self.0
+        {
+            table.give_back(Peer::of(address), *interval);
+        }
     }
 
     /// Forgets the peers whose bucket is full again.
     pub fn age(&self) {
-        if let Some(buckets) = &self.0 {
-            buckets.retain_recent();
+        if let Some(Buckets { limiter, .. }) = &self.0 {
+            limiter.retain_recent();
         }
     }
 
     /// How many peers are remembered.
     pub fn remembered(&self) -> usize {
-        self.0.as_ref().map_or(0, RateLimiter::len)
+        self.0.as_ref().map_or(0, |buckets| buckets.limiter.len())
     }
 }
 
@@ -187,18 +202,37 @@ impl<C: Clock> PerIp<C> {
 ///
 /// governor's own stores grow with every new key. Past `most` the peers that are not in the table
 /// share one bucket: whoever floods it from many addresses throttles newcomers, not those known.
-struct Table {
-    known: RefCell<HashMap<Peer, Nanos>>,
-    others: Cell<Option<Nanos>>,
+///
+/// The door's one thread never waits for the lock; an edge's threads take it for each request.
+#[derive(Clone)]
+struct Table(Arc<Mutex<TableState>>);
+
+struct TableState {
+    known: HashMap<Peer, Nanos>,
+    others: Option<Nanos>,
     most: usize,
 }
 
 impl Table {
     fn new(most: usize) -> Self {
-        Self {
-            known: RefCell::default(),
-            others: Cell::new(None),
+        Self(Arc::new(Mutex::new(TableState {
+            known: HashMap::new(),
+            others: None,
             most,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TableState> {
+        // No panic can happen between two steps of a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state is the time at which the bucket is full again, so giving back moves it closer.
+    fn give_back(&self, peer: Peer, interval: Nanos) {
+        let mut table = self.lock();
+        let TableState { known, others, .. } = &mut *table;
+        if let Some(state) = known.get_mut(&peer).or(others.as_mut()) {
+            *state = state.saturating_sub(interval);
         }
     }
 }
@@ -210,36 +244,39 @@ impl StateStore for Table {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let mut known = self.known.borrow_mut();
+        let mut table = self.lock();
+        let TableState {
+            known,
+            others,
+            most,
+        } = &mut *table;
         if let Some(state) = known.get_mut(peer) {
             let (verdict, next) = decide(Some(*state))?;
             *state = next;
             return Ok(verdict);
         }
-        if known.len() < self.most {
+        if known.len() < *most {
             let (verdict, next) = decide(None)?;
             known.insert(*peer, next);
             return Ok(verdict);
         }
-        let (verdict, next) = decide(self.others.get())?;
-        self.others.set(Some(next));
+        let (verdict, next) = decide(*others)?;
+        *others = Some(next);
         Ok(verdict)
     }
 }
 
 impl ShrinkableKeyedStateStore<Peer> for Table {
     fn retain_recent(&self, drop_below: Nanos) {
-        self.known
-            .borrow_mut()
-            .retain(|_, state| *state > drop_below);
+        self.lock().known.retain(|_, state| *state > drop_below);
     }
 
     fn len(&self) -> usize {
-        self.known.borrow().len()
+        self.lock().known.len()
     }
 
     fn is_empty(&self) -> bool {
-        self.known.borrow().is_empty()
+        self.lock().known.is_empty()
     }
 }
 
@@ -254,14 +291,8 @@ mod tests {
         burst: u32,
         table: usize,
     ) -> (PerIp<FakeRelativeClock>, FakeRelativeClock) {
-        let config = Config {
-            per_ip_rate: rate,
-            per_ip_burst: burst,
-            per_ip_table_max: table,
-            ..Config::default()
-        };
         let clock = FakeRelativeClock::default();
-        (PerIp::with_clock(&config, clock.clone()), clock)
+        (PerIp::with_clock(rate, burst, table, clock.clone()), clock)
     }
 
     fn peer(address: &str) -> IpAddr {
@@ -293,6 +324,20 @@ mod tests {
         clock.advance(wait);
         limit.check(peer("192.0.2.1")).unwrap();
         assert!(limit.check(peer("192.0.2.1")).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let (limit, _) = per_ip(1, 2, 1);
+        // The second is not remembered by itself.
+        for address in ["192.0.2.1", "192.0.2.2"] {
+            limit.check(peer(address)).unwrap();
+            limit.check(peer(address)).unwrap();
+            assert!(limit.check(peer(address)).is_err());
+            limit.give_back(peer(address));
+            limit.check(peer(address)).unwrap();
+            assert!(limit.check(peer(address)).is_err());
+        }
     }
 
     #[test]

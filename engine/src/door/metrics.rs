@@ -13,6 +13,8 @@ pub struct Metrics {
     pub half_open: IntGauge,
     /// `tickwire_lingering`: refused connections whose answer is still on its way.
     pub lingering: IntGauge,
+    /// `tickwire_asking`: connections without a place that may ask `/v1/admit` why.
+    pub asking: IntGauge,
     /// `tickwire_connections`: connections handed over and not ended.
     pub connections: IntGauge,
     /// `tickwire_per_ip_table`: IPs remembered.
@@ -55,6 +57,7 @@ impl Metrics {
             handshakes,
             half_open: gauge("tickwire_half_open", "Connections being shaken hands with")?,
             lingering: gauge("tickwire_lingering", "Refused connections not closed yet")?,
+            asking: gauge("tickwire_asking", "Connections that may only ask why")?,
             connections: gauge(
                 "tickwire_connections",
                 "Connections handed over and not ended",
@@ -78,6 +81,11 @@ impl Metrics {
     /// Counts a peer that left before its handshake ended.
     pub fn gone(&self) {
         self.handshakes.with_label_values(&["gone", ""]).inc();
+    }
+
+    /// Counts an answer of `/v1/admit`.
+    pub fn told(&self) {
+        self.handshakes.with_label_values(&["told", ""]).inc();
     }
 
     /// Counts a refusal.

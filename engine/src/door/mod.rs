@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!  accept ─ per-IP limit, half-open bound ─► greeting ─ head, deadline ─► handshake ─ auth ─► Handover
-//!               │ 429, 503                      │ 408, 431                   │ 400–426          │ 503 (full)
-//!               └──────────────── answer, linger, close ◄──────────────────┴─────────────────┘
+//!               │ 429, 503                      │ 408, 431        │          │ 400–426          │ 503 (full)
+//!               │                               │               admit        │                  │
+//!               └──────────────── answer, linger, close ◄───────┴──────────┴─────────────────┘
 //!  floors, ingest ─ AuthRequest ─► desk ─► verdict        (in-band tokens, the same thread)
 //! ```
 //!
 //! A storm of reconnects ends here: no floor sees a connection before its token is verified, and
 //! who is turned away costs one `write`. The door is one thread with its own event loop, and every
 //! table and queue in it is bounded (`half_open_max`, `per_ip_table_max`, `connections_max`,
-//! `auth_queue_max`, `greeting::LINGERING_MAX`).
+//! `auth_queue_max`, `greeting::LINGERING_MAX`, `greeting::ASKING_MAX`).
 
 pub mod accept;
+pub mod admit;
 pub mod answer;
 pub mod auth;
 mod closing;
@@ -23,7 +25,7 @@ pub mod handshake;
 pub mod keys;
 pub mod limits;
 pub mod metrics;
-mod origin;
+pub mod origin;
 pub mod users;
 
 use std::{
@@ -39,7 +41,7 @@ use std::{
 
 pub use auth::{TokenError, Verifier};
 pub use desk::{AuthDesk, AuthRequest};
-pub use greeting::LINGERING_MAX;
+pub use greeting::{ASKING_MAX, LINGERING_MAX};
 pub use handover::{Admitted, Handover};
 pub use keys::{KeyError, read_hs256_secret};
 pub use metrics::Metrics;

@@ -45,6 +45,8 @@ on_both_drivers! {
     more_connections_than_places_are_503_until_one_ends
     a_full_queue_is_503_and_gives_the_place_back
     a_draining_door_is_503
+    whoever_asks_is_told_what_an_upgrade_would_get
+    asking_spends_no_allowance_and_needs_none
     the_oldest_connection_of_a_user_gives_way
     a_crowd_is_served_to_the_last
     in_band_tokens_are_verified
@@ -99,7 +101,7 @@ fn stage(driver: Driver, change: impl FnOnce(&mut Config)) -> Stage {
         full: AtomicBool::new(false),
     });
     let parts = Parts {
-        verifier: Arc::new(Verifier::from_hs256_secret(SECRET, &config).unwrap()),
+        verifier: Arc::new(Verifier::from_hs256_secret(SECRET, &config.token_rules()).unwrap()),
         config: Arc::new(config),
         desk: desk.clone(),
         handover: taker.clone(),
@@ -171,6 +173,100 @@ fn assert_refused(socket: TcpStream, status: u16, code: &str) -> String {
 fn retry_after_s(answer: &str) -> u64 {
     let (_, rest) = answer.split_once("Retry-After: ").expect(answer);
     rest.split_once("\r\n").unwrap().0.parse().unwrap()
+}
+
+/// A question at `/v1/admit`.
+fn asking(method: &str, query: &str, token: &str) -> String {
+    format!(
+        "{method} /v1/admit{query} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    )
+}
+
+#[track_caller]
+fn assert_told(socket: TcpStream, verdict: &str) {
+    let text = answer(socket);
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    assert!(
+        text.contains("Access-Control-Allow-Origin: *\r\n"),
+        "{text}"
+    );
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(body.starts_with(verdict), "{body}");
+}
+
+fn whoever_asks_is_told_what_an_upgrade_would_get(driver: Driver) {
+    let stage = stage(driver, |config| config.connections_max = 1);
+    let own = Claims {
+        symbols: Some(vec!["A*".to_owned()]),
+        ..claims()
+    };
+    let good = sign_hs256(SECRET, &own);
+    let ask = |query: &str, token: &str| stage.send(asking("GET", query, token));
+    let admitted = r#"{"admitted":true}"#;
+    assert_told(ask("", &good), admitted);
+    assert_told(ask("?symbols=A1,B1", &good), admitted);
+    let refused = |status: u16, code: &str| {
+        format!(r#"{{"admitted":false,"status":{status},"code":"{code}""#)
+    };
+    assert_told(ask("?symbols=B1", &good), &refused(403, "not_entitled"));
+    assert_told(
+        ask("?symbols=A1&mode=fast", &good),
+        &refused(400, "bad_request"),
+    );
+    assert_told(ask("", "x.y.z"), &refused(401, "bad_token"));
+    let preflight = answer(stage.send(asking("OPTIONS", "", "")));
+    assert!(preflight.starts_with("HTTP/1.1 204 "), "{preflight}");
+    assert!(
+        preflight.contains("Access-Control-Allow-Headers: authorization\r\n"),
+        "{preflight}"
+    );
+    assert_refused(
+        stage.send(asking("POST", "", &good)),
+        405,
+        "method_not_allowed",
+    );
+    let _client = stage.send(upgrade(&claims()));
+    let inside = stage.next();
+    assert_told(ask("", &good), &refused(503, "at_capacity"));
+    drop(inside);
+    assert_told(ask("", &good), admitted);
+    stage.door.drain();
+    assert_told(ask("", &good), &refused(503, "draining"));
+}
+
+fn asking_spends_no_allowance_and_needs_none(driver: Driver) {
+    let stage = stage(driver, |config| {
+        config.per_ip_rate = 1;
+        config.per_ip_burst = 2;
+    });
+    let token = sign_hs256(SECRET, &claims());
+    for _ in 0..6 {
+        assert_told(
+            stage.send(asking("GET", "", &token)),
+            r#"{"admitted":true}"#,
+        );
+    }
+    for _ in 0..2 {
+        let _client = stage.send(upgrade(&claims()));
+        stage.next();
+    }
+    assert_refused(stage.send(upgrade(&claims())), 429, "rate_limited");
+    let over = r#"{"admitted":false,"status":429,"code":"rate_limited","message":"too many handshakes from this address","retry_after_ms":"#;
+    assert_told(stage.send(asking("GET", "", &token)), over);
+    // However slowly it is asked.
+    let mut slow = stage.connect();
+    let text = asking("GET", "", &token);
+    let (begin, rest) = text.split_at(5);
+    slow.write_all(begin.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    slow.write_all(rest.as_bytes()).unwrap();
+    assert_told(slow, over);
+    // Whoever says nothing is told why it was turned away.
+    let silent = [stage.connect(), stage.send("GET /v1/admit HTTP/1.1\r\n")];
+    for socket in silent {
+        assert_refused(socket, 429, "rate_limited");
+    }
 }
 
 fn an_upgrade_is_handed_over_with_what_came_behind_its_head(driver: Driver) {

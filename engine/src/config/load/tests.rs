@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, io::Write as _};
 
 use super::*;
+use crate::config::Config;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -38,14 +39,17 @@ fn setting(key: &str, value: &str) -> Setting {
 
 #[test]
 fn without_sources_the_defaults_hold() {
-    assert_eq!(Sources::default().load().unwrap(), Config::default());
+    assert_eq!(
+        Sources::default().load::<Config>().unwrap(),
+        Config::default()
+    );
 }
 
 #[test]
 fn flags_win_over_environment_over_file() {
     let file = file("floors = 1\nstall_s = 11\ndrain_s = 21\n");
     let environment = [("TICKWIRE_FLOORS", "2"), ("TICKWIRE_STALL_S", "12")];
-    let config = Sources {
+    let config: Config = Sources {
         file: Some(file.path().to_owned()),
         environment: environment
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -124,7 +128,10 @@ fn a_broken_or_missing_file_is_an_error() {
         file: Some("/nonexistent/tickwire.toml".into()),
         ..Sources::default()
     };
-    assert!(matches!(missing.load(), Err(ConfigError::Read { .. })));
+    assert!(matches!(
+        missing.load::<Config>(),
+        Err(ConfigError::Read { .. })
+    ));
 }
 
 #[test]
@@ -137,7 +144,7 @@ fn ranges_are_checked_whatever_the_source() {
 
 #[test]
 fn every_number_has_an_upper_bound() {
-    for (key, default) in defaults() {
+    for (key, default) in defaults::<Config>() {
         if matches!(default, Value::Num(..)) {
             // Past 32 bits the type of some keys refuses first.
             for far in ["4294967295", "9007199254740991"] {
@@ -145,7 +152,7 @@ fn every_number_has_an_upper_bound() {
                     flags: vec![setting(&key, far)],
                     ..Sources::default()
                 }
-                .load();
+                .load::<Config>();
                 let named = load.expect_err(&key).to_string();
                 assert!(named.contains(&format!("`{key}` is ")), "{named}");
             }
@@ -180,7 +187,7 @@ fn sample() -> BTreeMap<String, String> {
 
 #[test]
 fn the_sample_file_names_every_key_and_no_other() {
-    assert_eq!(sample().into_keys().collect::<Vec<_>>(), keys());
+    assert_eq!(sample().into_keys().collect::<Vec<_>>(), keys::<Config>());
 }
 
 #[test]

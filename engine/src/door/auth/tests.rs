@@ -25,11 +25,11 @@ fn claims() -> Claims {
     }
 }
 
-fn hs256(config: &Config) -> Verifier {
+fn hs256(config: &TokenRules) -> Verifier {
     Verifier::from_hs256_secret(SECRET, config).unwrap()
 }
 
-fn refusal(config: &Config, claims: &Claims) -> TokenError {
+fn refusal(config: &TokenRules, claims: &Claims) -> TokenError {
     hs256(config)
         .verify(&sign_hs256(SECRET, claims), NOW)
         .unwrap_err()
@@ -82,12 +82,12 @@ fn jwks<'a>(keys: impl IntoIterator<Item = &'a (EncodingKey, Algorithm, &'static
     serde_json::json!({ "keys": keys }).to_string()
 }
 
-fn with_jwks(directory: &Path, text: &str) -> Config {
+fn with_jwks(directory: &Path, text: &str) -> TokenRules {
     let path = directory.join("jwks.json");
     fs::write(&path, text).unwrap();
-    Config {
-        jwt_jwks_file: Some(path),
-        ..Config::default()
+    TokenRules {
+        jwks_file: Some(path),
+        ..TokenRules::default()
     }
 }
 
@@ -98,7 +98,7 @@ fn a_good_token_gives_its_grant() {
         max_symbols: Some(7),
         ..claims()
     };
-    let grant = hs256(&Config::default())
+    let grant = hs256(&TokenRules::default())
         .verify(&sign_hs256(SECRET, &claims), NOW)
         .unwrap();
     assert_eq!(
@@ -115,7 +115,7 @@ fn a_token_is_valid_from_nbf_and_strictly_before_exp() {
         nbf: Some(NOW),
         ..claims()
     };
-    let (verifier, token) = (hs256(&Config::default()), sign_hs256(SECRET, &claims));
+    let (verifier, token) = (hs256(&TokenRules::default()), sign_hs256(SECRET, &claims));
     assert_eq!(
         verifier.verify(&token, NOW - 1),
         Err(TokenError::NotYetValid)
@@ -127,7 +127,7 @@ fn a_token_is_valid_from_nbf_and_strictly_before_exp() {
 
 #[test]
 fn the_algorithm_none_and_those_without_a_key_are_refused() {
-    let verifier = hs256(&Config::default());
+    let verifier = hs256(&TokenRules::default());
     let payload = serde_json::to_string(&claims()).unwrap();
     for alg in ["none", "None", "HS384", "RS256", "ES256", "XX", ""] {
         let token = token(&format!(r#"{{"alg":"{alg}"}}"#), &payload, "");
@@ -144,9 +144,9 @@ fn a_public_key_is_never_taken_for_a_secret() {
     // The classic confusion: HS256 over the text of the RSA public key.
     let pem = key_path("rsa.public.pem");
     let forged = sign_hs256(&fs::read(&pem).unwrap(), &claims());
-    let verifier = Verifier::new(&Config {
-        jwt_pem_file: Some(pem),
-        ..Config::default()
+    let verifier = Verifier::new(&TokenRules {
+        pem_file: Some(pem),
+        ..TokenRules::default()
     })
     .unwrap();
     assert_eq!(verifier.verify(&forged, NOW), Err(TokenError::Algorithm));
@@ -154,7 +154,7 @@ fn a_public_key_is_never_taken_for_a_secret() {
 
 #[test]
 fn a_wrong_key_and_an_altered_token_are_refused() {
-    let verifier = hs256(&Config::default());
+    let verifier = hs256(&TokenRules::default());
     let forged = sign_hs256(b"another secret of thirty-two bytes or more", &claims());
     assert_eq!(verifier.verify(&forged, NOW), Err(TokenError::Signature));
     let good = sign_hs256(SECRET, &claims());
@@ -175,7 +175,7 @@ fn a_wrong_key_and_an_altered_token_are_refused() {
 
 #[test]
 fn garbage_is_malformed_and_what_is_huge_is_not_even_read() {
-    let verifier = hs256(&Config::default());
+    let verifier = hs256(&TokenRules::default());
     let good = sign_hs256(SECRET, &claims());
     let five = format!("{good}.x.y");
     for garbage in [
@@ -205,7 +205,7 @@ fn garbage_is_malformed_and_what_is_huge_is_not_even_read() {
 
 #[test]
 fn claims_must_be_there_and_in_range() {
-    let config = Config::default();
+    let config = TokenRules::default();
     for sub in [String::new(), "x".repeat(SUB_BYTES_MAX + 1)] {
         assert_eq!(
             refusal(&config, &Claims { sub, ..claims() }),
@@ -241,10 +241,10 @@ fn claims_must_be_there_and_in_range() {
 
 #[test]
 fn issuer_and_audience_are_checked_where_configured() {
-    let config = Config {
-        jwt_issuer: Some("https://id.example".to_owned()),
-        jwt_audience: Some("tickwire".to_owned()),
-        ..Config::default()
+    let config = TokenRules {
+        issuer: Some("https://id.example".to_owned()),
+        audience: Some("tickwire".to_owned()),
+        ..TokenRules::default()
     };
     let good = Claims {
         iss: Some("https://id.example".to_owned()),
@@ -293,9 +293,9 @@ fn issuer_and_audience_are_checked_where_configured() {
 fn a_pem_key_verifies_its_own_algorithm_only() {
     for (key, algorithm, name) in &signers() {
         let path = key_path(&format!("{name}.public.pem"));
-        let verifier = Verifier::new(&Config {
-            jwt_pem_file: Some(path),
-            ..Config::default()
+        let verifier = Verifier::new(&TokenRules {
+            pem_file: Some(path),
+            ..TokenRules::default()
         })
         .unwrap();
         for (other, other_algorithm, _) in &signers() {
@@ -358,9 +358,9 @@ fn several_sources_stand_beside_each_other() {
     let secret_file = directory.path().join("secret");
     fs::write(&secret_file, [SECRET, b"\n"].concat()).unwrap();
     let signers = signers();
-    let config = Config {
-        jwt_hs256_file: Some(secret_file),
-        jwt_pem_file: Some(key_path("rsa.public.pem")),
+    let config = TokenRules {
+        hs256_file: Some(secret_file),
+        pem_file: Some(key_path("rsa.public.pem")),
         ..with_jwks(directory.path(), &jwks(&signers[1..]))
     };
     let verifier = Verifier::new(&config).unwrap();
@@ -389,9 +389,9 @@ fn a_changed_file_is_read_again_and_a_bad_one_keeps_the_old_keys() {
     let newer = b"a newer secret of thirty-two bytes or more";
     let (old_token, new_token) = (sign_hs256(SECRET, &claims()), sign_hs256(newer, &claims()));
     write(SECRET);
-    let verifier = Verifier::new(&Config {
-        jwt_hs256_file: Some(path.clone()),
-        ..Config::default()
+    let verifier = Verifier::new(&TokenRules {
+        hs256_file: Some(path.clone()),
+        ..TokenRules::default()
     })
     .unwrap();
     assert!(!verifier.reload_if_changed().unwrap());
@@ -425,13 +425,16 @@ fn a_changed_file_is_read_again_and_a_bad_one_keeps_the_old_keys() {
 
 #[test]
 fn without_any_key_the_error_names_the_three_settings() {
-    let error = Verifier::new(&Config::default()).err().unwrap().to_string();
+    let error = Verifier::new(&TokenRules::default())
+        .err()
+        .unwrap()
+        .to_string();
     for key in ["jwt_hs256_file", "jwt_pem_file", "jwt_jwks_file"] {
         assert!(error.contains(key), "{error}");
     }
-    let config = Config {
-        jwt_pem_file: Some("/nonexistent.pem".into()),
-        ..Config::default()
+    let config = TokenRules {
+        pem_file: Some("/nonexistent.pem".into()),
+        ..TokenRules::default()
     };
     let error = Verifier::new(&config).err().unwrap().to_string();
     assert!(error.contains("jwt_pem_file = /nonexistent.pem"), "{error}");

@@ -2,7 +2,7 @@ use tickwire_proto::claims::Claims;
 
 use super::*;
 use crate::{
-    config::Config,
+    config::TokenRules,
     door::auth::{TokenError, sign_hs256},
 };
 
@@ -12,7 +12,7 @@ const UPGRADE: &str = "Host: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: we
      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 fn verdict(received: &[u8]) -> Verdict {
-    let verifier = Verifier::from_hs256_secret(SECRET, &Config::default()).unwrap();
+    let verifier = Verifier::from_hs256_secret(SECRET, &TokenRules::default()).unwrap();
     let rules = Rules {
         verifier: &verifier,
         head_bytes_max: 2_048,
