@@ -21,13 +21,18 @@ GATE := $(CARGO) run --locked --quiet -p tickwire-benches --bin gate --
 
 .PHONY: demo test loom lint bench gate gate-update gate-selftest perf perf-quick fuzz deps
 
-# An engine with a synthetic market in it; prints a token and a line to paste.
+# An engine with a synthetic market in it, and an edge with a live page; prints the page's address,
+# a token and a line to paste.
 demo:
-	$(CARGO) run --locked --release -p tickwire-engine --bin tickwire -- demo
+	$(CARGO) build --locked --release -p tickwire-engine -p tickwire-edge
+	$(TARGET)/release/tickwire demo
 
-# Unit, behaviour and documentation tests; the behaviour once more with io_uring denied.
+# Unit, behaviour and documentation tests, and those of the browser client; the behaviour once more
+# with io_uring denied; whether the published protocol is AsyncAPI and says what the code does.
 test: deps
 	$(CARGO) test --locked --workspace
+	node --test edge/web/tests/
+	node proto/schema/validate-asyncapi.mjs
 	TICKWIRE_TEST_DENY_URING=1 $(CARGO) test --locked -p tickwire-engine --test behaviour
 	$(MAKE) loom
 

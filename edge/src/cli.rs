@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use clap::Parser;
 use tickwire_edge::{Edge, config::Config};
 use tickwire_engine::config::{LogFormat, Setting, Sources, to_toml};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Server-Sent Events and long poll for clients of a tickwire engine.
@@ -51,6 +54,9 @@ struct Args {
     /// Any key of the config file; may be repeated. The flags above win.
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<Setting>,
+    /// Drain when standard input ends, as it does with a process that holds its other end.
+    #[arg(long)]
+    while_stdin: bool,
     /// Check the settings, print all of them as TOML, and end.
     #[arg(long)]
     check: bool,
@@ -69,7 +75,7 @@ pub fn run() -> ExitCode {
     let result = if args.check {
         print(&config)
     } else {
-        serve(config)
+        serve(config, args.while_stdin)
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -89,7 +95,7 @@ fn print(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+fn serve(config: Config, while_stdin: bool) -> anyhow::Result<()> {
     start_log(&config);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.threads > 0 {
@@ -97,7 +103,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     }
     let runtime = runtime.enable_all().thread_name("tickwire-edge").build()?;
     runtime.block_on(async {
-        let mut stop = Stop::new()?;
+        let mut stop = Stop::new(while_stdin)?;
         tracing::info!(upstream = ?config.upstream.0, "waiting for an engine");
         let mut edge = tokio::select! {
             edge = Edge::start(config) => edge?,
@@ -121,17 +127,34 @@ fn serve(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, and the end of standard input where that is to count.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// Told by the thread that reads; never, where none does.
+    ended: mpsc::Receiver<()>,
+    /// Kept where no thread has it, so that the channel stays open.
+    _unread: Option<mpsc::Sender<()>>,
 }
 
 impl Stop {
-    fn new() -> io::Result<Self> {
+    fn new(while_stdin: bool) -> io::Result<Self> {
+        let (end, ended) = mpsc::channel(1);
+        let unread = if while_stdin {
+            std::thread::spawn(move || {
+                // Whatever is said is of no interest, and an error is an end as well.
+                let _ = io::copy(&mut io::stdin(), &mut io::sink());
+                end.blocking_send(())
+            });
+            None
+        } else {
+            Some(end)
+        };
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            ended,
+            _unread: unread,
         })
     }
 
@@ -139,6 +162,7 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            Some(()) = self.ended.recv() => {}
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Config {
     pub per_ip_connections_max: u32,
     /// Sockets in all; above, a new one is closed at once.
     pub sockets_max: usize,
+    /// Sockets of one IP (IPv6: /64) that is no trusted proxy, 0 for no limit; above, as before.
+    pub per_ip_sockets_max: u32,
     /// Streams in all; above: 503.
     pub streams_max: usize,
     /// Polls waiting for something new; above: 503.
@@ -163,6 +165,7 @@ impl Default for Config {
             per_ip_table_max: 65_536,
             per_ip_connections_max: 1_024,
             sockets_max: 100_000,
+            per_ip_sockets_max: 2_048,
             streams_max: 100_000,
             polls_max: 20_000,
             http2_streams_max: 256,
@@ -244,7 +247,7 @@ impl Config {
         for origin in &self.allowed_origins.0 {
             let is_origin = origin
                 .parse::<http::Uri>()
-                .is_ok_and(|uri| uri.authority().is_some() && !origin.ends_with('/'));
+                .is_ok_and(|uri| uri.scheme().is_some() && !origin.ends_with('/'));
             if !is_origin {
                 let allowed = "an origin such as https://app.example".to_owned();
                 check.refuse("allowed_origins", origin, allowed);
@@ -262,6 +265,11 @@ impl Config {
             self.per_ip_connections_max,
         );
         check.range("sockets_max", self.sockets_max, 1..=10_000_000);
+        check.range(
+            "per_ip_sockets_max",
+            self.per_ip_sockets_max,
+            0..=10_000_000,
+        );
         check.range("streams_max", self.streams_max, 1..=10_000_000);
         check.range("polls_max", self.polls_max, 1..=10_000_000);
         check.range("http2_streams_max", self.http2_streams_max, 1..=100_000);
@@ -396,7 +404,7 @@ mod tests {
         for (flags, named) in [
             (&[("upstream", "")][..], "`upstream` is empty"),
             (&[("upstream", "http://a")], "`upstream` is http://a"),
-            (&[("allowed_origins", "app.example/")], "`allowed_origins`"),
+            (&[("allowed_origins", "app.example")], "`allowed_origins`"),
             (
                 &[("tls_cert_file", "a.pem")],
                 "`tls_cert_file` and `tls_key_file`",

@@ -19,6 +19,7 @@ use prometheus::Registry;
 use tickwire_engine::{
     clock,
     door::{KeyError, Verifier},
+    system::raise_open_files,
 };
 use tokio::{
     task::JoinSet,
@@ -39,6 +40,8 @@ use crate::{
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the engine is within reach for the first time.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Open files beside clients' sockets.
+const OWN_FILES: u64 = 64;
 /// How long sockets may take to close once every stream has ended.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -117,6 +120,14 @@ impl Edge {
         ));
         while !hub.is_connected() {
             sleep(LOOK_EVERY).await;
+        }
+        let files = raise_open_files().unwrap_or(u64::MAX);
+        let wanted = config.sockets_max as u64 + OWN_FILES;
+        if files < wanted {
+            tracing::warn!(
+                "{files} open files are less than `sockets_max` needs: raise the hard limit to \
+                 {wanted} (ulimit -Hn, LimitNOFILE= of a systemd unit) or lower `sockets_max`"
+            );
         }
         let (listener, listen) = bind("listen", config.listen)?;
         let handle = Handle::new();

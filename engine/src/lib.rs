@@ -72,7 +72,7 @@ mod peer;
 mod placement;
 mod publisher;
 mod sys;
-mod system;
+pub mod system;
 pub mod takeover;
 pub mod tape;
 pub mod threads;

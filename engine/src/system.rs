@@ -20,7 +20,7 @@ pub fn prepare(config: &Config) {
 }
 
 /// Raises the limit of open files to the hard limit; the limit in force then.
-fn raise_open_files() -> Option<u64> {
+pub fn raise_open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

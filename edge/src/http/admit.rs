@@ -8,7 +8,10 @@ use http::{HeaderValue, header};
 use tickwire_engine::door::admit::{Why, body};
 use tickwire_proto::upgrade::Page;
 
-use super::{App, Refusal, entry::Asked};
+use super::{
+    App, Refusal,
+    entry::{Asked, verify},
+};
 
 /// Answers 200 whatever the verdict is.
 pub async fn admit(State(app): State<App>, asked: Asked) -> Response {
@@ -31,17 +34,24 @@ pub async fn admit(State(app): State<App>, asked: Asked) -> Response {
 }
 
 fn verdict(app: &App, asked: &Asked) -> Result<(), Refusal> {
-    // The allowance is looked at and given back: asking spends nothing.
+    // Questions have an allowance of their own. That of requests is looked at and given back, unless
+    // too much is asked.
+    asked.spend(&app.0.questions)?;
     asked.admit(app)?;
     if let Some(client) = asked.client {
         app.0.per_ip.give_back(client);
     }
-    let (query, grant) = asked.read(app, Page::Poll)?;
-    app.0.hub.would_take(&query.subscribe, &grant)?;
-    let has_room = asked
-        .client
-        .is_none_or(|client| app.0.users.has_room_for(client));
-    if has_room && app.0.users.has_room() {
+    // Without a query it is about the token alone, as on the engine.
+    let query = asked.uri.query().unwrap_or_default();
+    let query = (!query.is_empty()).then(|| asked.query(Page::Poll));
+    let query = query.transpose()?;
+    let token = asked.bearer()?.ok_or_else(Refusal::no_token)?;
+    let grant = verify(app, token)?;
+    let subscribe = query.as_ref().map(|query| &query.subscribe);
+    app.0.hub.would_take(subscribe, &grant)?;
+    if !asked.has_room(app) {
+        Err(Refusal::too_many_connections())
+    } else if app.0.users.has_room() && app.0.polls.any_left() {
         Ok(())
     } else {
         Err(Refusal::at_capacity())

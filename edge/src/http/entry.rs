@@ -3,10 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
+use axum_server::ConnectionShutdown;
 use http::{HeaderMap, Uri, header, request::Parts};
 use tickwire_engine::{
     clock,
-    door::{answer, limits::retry_after_s, origin::Origin},
+    door::{
+        answer,
+        limits::{PerIp, retry_after_s},
+        origin::Origin,
+    },
 };
 use tickwire_proto::{
     claims::Grant,
@@ -19,6 +24,10 @@ use super::{App, Refusal, session};
 pub struct Asked {
     /// The client, as far as is known: limits per IP are about it.
     pub client: Option<IpAddr>,
+    /// Whether a trusted proxy speaks for it.
+    pub is_through_proxy: bool,
+    /// Closes the socket that it came by.
+    pub socket: Option<ConnectionShutdown>,
     /// Its header fields.
     pub fields: HeaderMap,
     /// Its target.
@@ -34,9 +43,12 @@ impl FromRequestParts<App> for Asked {
                 .await
                 .map_err(|_| Refusal::at_capacity())?;
         let origin = Origin::of(peer, app.trusted());
+        let is_through_proxy = origin.client().is_none();
         let origin = origin.forwarded(&parts.headers, app.trusted())?;
         Ok(Self {
             client: origin.client(),
+            is_through_proxy,
+            socket: parts.extensions.get().cloned(),
             fields: parts.headers.clone(),
             uri: parts.uri.clone(),
         })
@@ -53,9 +65,16 @@ impl Asked {
         if app.is_draining() {
             return Err(Refusal::draining());
         }
-        let checked = self
-            .client
-            .map_or(Ok(()), |client| app.0.per_ip.check(client));
+        self.spend(&app.0.per_ip)
+    }
+
+    /// Takes one from an allowance of the client's IP.
+    ///
+    /// # Errors
+    ///
+    /// 429.
+    pub fn spend(&self, allowance: &PerIp) -> Result<(), Refusal> {
+        let checked = self.client.map_or(Ok(()), |client| allowance.check(client));
         checked.map_err(|wait| {
             answer::Refusal::RateLimited {
                 retry_after_s: retry_after_s(wait),
@@ -64,27 +83,38 @@ impl Asked {
         })
     }
 
-    /// What is asked of a page, and what the token allows.
+    /// Whether the client's IP may have one more stream.
+    pub fn has_room(&self, app: &App) -> bool {
+        self.client
+            .is_none_or(|client| app.0.users.has_room_for(client))
+    }
+
+    /// What is asked of a page, and what the token of `Authorization` allows, else that of the cookie.
     ///
     /// # Errors
     ///
     /// 400, 401 or 403.
     pub fn read(&self, app: &App, page: Page) -> Result<(EdgeQuery, Grant), Refusal> {
-        let mut query = EdgeQuery::parse(self.uri.query().unwrap_or_default(), page)?;
-        if let Some(last) = self.text("last-event-id")?.filter(|last| !last.is_empty()) {
-            query.cursor = Some(upgrade::edge_cursor(last)?);
-        }
-        let grant = self.grant(app)?;
-        Ok((query, grant))
-    }
-
-    /// What the token allows: of `Authorization`, else of the cookie.
-    fn grant(&self, app: &App) -> Result<Grant, Refusal> {
+        let query = self.query(page)?;
         let token = match self.bearer()? {
             Some(token) => Some(token),
             None => session::cookie(self, app)?,
         };
-        verify(app, token.ok_or_else(Refusal::no_token)?)
+        let grant = verify(app, token.ok_or_else(Refusal::no_token)?)?;
+        Ok((query, grant))
+    }
+
+    /// What is asked of a page.
+    ///
+    /// # Errors
+    ///
+    /// 400.
+    pub fn query(&self, page: Page) -> Result<EdgeQuery, Refusal> {
+        let mut query = EdgeQuery::parse(self.uri.query().unwrap_or_default(), page)?;
+        if let Some(last) = self.text("last-event-id")?.filter(|last| !last.is_empty()) {
+            query.cursor = Some(upgrade::edge_cursor(last)?);
+        }
+        Ok(query)
     }
 
     /// The bearer token of `Authorization`.

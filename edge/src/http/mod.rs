@@ -48,6 +48,8 @@ struct Shared {
     metrics: Metrics,
     verifier: Arc<Verifier>,
     per_ip: PerIp,
+    /// The same allowance once more, for what is asked of `/v1/admit`.
+    questions: PerIp,
     users: Arc<Users>,
     polls: Places,
     last_session: AtomicU64,
@@ -63,12 +65,16 @@ impl App {
         verifier: Arc<Verifier>,
     ) -> Self {
         let streams = Places::new(config.streams_max, metrics.streams.clone());
-        Self(Arc::new(Shared {
-            per_ip: PerIp::new(
+        let allowance = || {
+            PerIp::new(
                 config.per_ip_rate,
                 config.per_ip_burst,
                 config.per_ip_table_max,
-            ),
+            )
+        };
+        Self(Arc::new(Shared {
+            per_ip: allowance(),
+            questions: allowance(),
             users: Arc::new(Users::new(streams, config.per_ip_connections_max)),
             polls: Places::new(config.polls_max, metrics.polls.clone()),
             // Without the top bit, so that counting never wraps.
@@ -90,6 +96,7 @@ impl App {
     /// Forgets IPs whose allowance is whole again.
     pub fn age(&self) {
         self.0.per_ip.age();
+        self.0.questions.age();
         let remembered = self.0.per_ip.remembered();
         self.0.metrics.per_ip_table.set(remembered as i64);
     }

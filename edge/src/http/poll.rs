@@ -47,16 +47,17 @@ async fn answer(app: &App, asked: &Asked) -> Result<Collected, Refusal> {
         cursor,
         wait_s,
     } = query;
-    let parked = cursor.and_then(|cursor| app.0.hub.unpark(&cursor));
-    let collector = match parked {
+    let request = Request {
+        subscribe,
+        cursor,
+        grant,
+        session: app.next_session(),
+        is_poll: true,
+        socket: None,
+    };
+    let collector = match app.0.hub.unpark(&request) {
         Some(collector) => collector,
-        None => Collector::new(app.0.hub.join(&Request {
-            subscribe,
-            cursor,
-            grant,
-            session: app.next_session(),
-            is_poll: true,
-        })?),
+        None => Collector::new(app.0.hub.join(&request)?),
     };
     if cursor.is_none() {
         // Whether all has come or not: it is answered now.

@@ -57,6 +57,14 @@ impl Refusal {
         }
     }
 
+    /// 429: its IP has as many streams as it may have.
+    pub fn too_many_connections() -> Self {
+        answer::Refusal::TooManyConnections {
+            retry_after_s: retry_after_s(std::time::Duration::ZERO),
+        }
+        .into()
+    }
+
     /// 503: no place left.
     pub fn at_capacity() -> Self {
         answer::Refusal::AtCapacity {

@@ -54,7 +54,7 @@ fn grant_cookie(app: &App, asked: &Asked) -> Result<HeaderValue, Refusal> {
 /// Whether the client speaks HTTPS, with this edge or with a trusted proxy in front of it.
 fn is_secure(app: &App, asked: &Asked) -> bool {
     let forwarded = asked.text("x-forwarded-proto").ok().flatten();
-    app.0.config.tls_cert_file.is_some() || forwarded == Some("https") && !app.trusted().is_empty()
+    app.0.config.tls_cert_file.is_some() || forwarded == Some("https") && asked.is_through_proxy
 }
 
 /// The token of the cookie, if it came from a page that may use it.

@@ -59,14 +59,8 @@ fn open(app: &App, asked: &Asked) -> Result<Stream, Refusal> {
         subscribe, cursor, ..
     } = query;
     let users = &app.0.users;
-    if asked
-        .client
-        .is_some_and(|client| !users.has_room_for(client))
-    {
-        return Err(tickwire_engine::door::answer::Refusal::TooManyConnections {
-            retry_after_s: tickwire_engine::door::limits::retry_after_s(Duration::ZERO),
-        }
-        .into());
+    if !asked.has_room(app) {
+        return Err(Refusal::too_many_connections());
     }
     let session = app.next_session();
     let (sub, most) = (grant.sub.clone(), grant.max_connections);
@@ -78,6 +72,7 @@ fn open(app: &App, asked: &Asked) -> Result<Stream, Refusal> {
         grant,
         session,
         is_poll: false,
+        socket: asked.socket.clone(),
     })?;
     let excess = most.map_or_else(Vec::new, |most| users.strike_excess(&sub, most));
     for session in excess {

@@ -38,6 +38,8 @@ pub enum What {
     Gap(Gap),
     /// An account opened, or another epoch's.
     Start(Start),
+    /// Its sources came, or went.
+    Feed(FeedState),
 }
 
 impl What {
@@ -47,6 +49,7 @@ impl What {
             Self::Tick(channel, _) => channel.as_str(),
             Self::Gap(_) => "gap",
             Self::Start(_) => "start",
+            Self::Feed(_) => "feed",
         }
     }
 
@@ -55,7 +58,7 @@ impl What {
         match self {
             Self::Tick(channel, _) => channels.contains(*channel),
             Self::Gap(gap) => channels.contains(gap.channel),
-            Self::Start(_) => true,
+            Self::Start(_) | Self::Feed(_) => true,
         }
     }
 }

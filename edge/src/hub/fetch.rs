@@ -1,16 +1,16 @@
 //! What a client takes at its own pace: what is known when it joins, and what it missed.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tickwire_proto::{
-    reply::{Gap, Reply, Start},
+    reply::{Gap, GapReason, Reply, Start},
     tick::{Channel, Channels, Identity},
 };
 
 use super::{
     Hub, State, Wakers,
     block::{Block, Item, SymbolId, What},
-    client::{Member, Phase},
+    client::{Member, Phase, Seam},
 };
 
 /// Symbols that a client begins with in one go.
@@ -49,8 +49,7 @@ impl State {
             Phase::Replayed { live_from } => {
                 let at = *live_from;
                 member.phase = Phase::CatchingUp { at };
-                self.replays.finished();
-                self.start_replays();
+                self.replays.taken(std::mem::take(&mut member.kept_bytes));
             }
             Phase::CatchingUp { at } => {
                 let at = *at;
@@ -88,20 +87,30 @@ impl State {
         let member = &self.clients[key];
         let mut looked_at = 0;
         let mut given: Vec<Arc<Block>> = Vec::new();
-        for (_, block) in self.history.from(at).take(EVENTS_AT_ONCE) {
+        // Each symbol is judged once, and what nobody wants is not touched.
+        let mut wanted: HashMap<SymbolId, bool> = HashMap::new();
+        for (symbol, block) in self.history.from(at).take(EVENTS_AT_ONCE) {
             looked_at += 1;
-            if block.what.is_for(member.channels) && member.wants(&block.name) {
+            let is_wanted = *wanted
+                .entry(*symbol)
+                .or_insert_with(|| member.filter.matches(&block.name));
+            if is_wanted && block.what.is_for(member.channels) {
                 given.push(Arc::clone(block));
                 if given.len() == GIVEN_AT_ONCE {
                     break;
                 }
             }
         }
+        let at = at + looked_at;
+        let engine = self.cursor_at(at).engine;
+        let has_cursor = !self.cursors.is_empty();
         let member = &mut self.clients[key];
         for block in given {
             member.tell_past(&block, wakers);
         }
-        let at = at + looked_at;
+        if has_cursor {
+            member.cursor = engine;
+        }
         member.phase = Phase::CatchingUp { at };
         if at == self.history.head() {
             self.catch_up_last(key, wakers);
@@ -110,14 +119,7 @@ impl State {
 
     /// The client has read the history to its end.
     fn catch_up_last(&mut self, key: usize, wakers: &mut Wakers) {
-        let member = &self.clients[key];
-        let followed: Vec<SymbolId> = self
-            .symbols
-            .iter()
-            .filter(|(_, state)| state.live && member.wants(&state.name))
-            .map(|(symbol, _)| symbol)
-            .collect();
-        for symbol in followed {
+        for symbol in self.live_among(&self.clients[key].filter) {
             self.attach(key, symbol, wakers);
         }
         self.await_beginnings(key);
@@ -137,8 +139,10 @@ impl State {
 impl Member {
     /// Tells an event of the history, unless an engine's replay has told it.
     fn tell_past(&mut self, block: &Arc<Block>, wakers: &mut Wakers) {
-        if self.has_been_told(block) {
-            return;
+        match self.seam(block) {
+            Seam::Told => return,
+            Seam::Hole(gap) => wakers.add(self.outbox.push_own(Item::gap(&gap))),
+            Seam::Next => {}
         }
         match block.what {
             What::Tick(channel, identity) => {
@@ -146,6 +150,7 @@ impl Member {
             }
             What::Gap(gap) => self.open(block, gap.channel, gap.epoch, gap.from, wakers),
             What::Start(start) => self.note_start(block.symbol, &start),
+            What::Feed(_) => {}
         }
         wakers.add(self.outbox.push_past(block));
     }
@@ -193,38 +198,43 @@ impl Member {
         }
     }
 
-    /// Whether an engine's replay has told this already. What is beyond it lifts the floor.
-    pub(super) fn has_been_told(&mut self, block: &Block) -> bool {
-        let (channel, identity) = match block.what {
-            What::Tick(channel, identity) => (channel, identity),
-            What::Gap(Gap {
-                channel,
-                epoch,
-                to: Some(to),
-                ..
-            }) => (channel, Identity { epoch, seq: to }),
-            // The end of an epoch: told where the replay has gone on to the next.
-            What::Gap(Gap { channel, epoch, .. }) => {
-                let seq = u64::MAX;
-                (channel, Identity { epoch, seq })
-            }
-            What::Start(start) => {
-                return Channel::BOTH.into_iter().any(|channel| {
-                    let seq = match channel {
-                        Channel::Trade => start.trade,
-                        Channel::Quote => start.quote,
-                    };
-                    seq.is_some_and(|seq| {
-                        let epoch = start.epoch;
-                        self.knows(block.symbol, channel, Identity { epoch, seq })
-                    })
-                });
-            }
+    /// How an event stands to what an engine's replay has told. What is beyond that lifts the floor.
+    pub(super) fn seam(&mut self, block: &Block) -> Seam {
+        let (channel, epoch, from, to) = match block.what {
+            What::Tick(channel, Identity { epoch, seq }) => (channel, epoch, Some(seq), seq),
+            // The end of an epoch is told where the replay has gone on to the next.
+            What::Gap(gap) => (gap.channel, gap.epoch, gap.from, gap.to.unwrap_or(u64::MAX)),
+            What::Start(start) => return self.seam_of_start(block.symbol, &start),
+            What::Feed(_) => return Seam::Next,
         };
-        if self.knows(block.symbol, channel, identity) {
-            return true;
+        let Some(floor) = self.floor.get(&(block.symbol, channel)).copied() else {
+            return Seam::Next;
+        };
+        if (Identity { epoch, seq: to }) <= floor {
+            return Seam::Told;
         }
         self.floor.remove(&(block.symbol, channel));
-        false
+        match from {
+            // The replay came from a host that had less than was told here before.
+            Some(from) if epoch == floor.epoch && from > floor.seq + 1 => Seam::Hole(Gap {
+                symbol: block.name,
+                channel,
+                epoch,
+                from: Some(floor.seq + 1),
+                to: Some(from - 1),
+                reason: GapReason::History,
+                replay: None,
+            }),
+            _ => Seam::Next,
+        }
+    }
+
+    fn seam_of_start(&self, symbol: SymbolId, start: &Start) -> Seam {
+        let epoch = start.epoch;
+        let is_told = [(Channel::Trade, start.trade), (Channel::Quote, start.quote)]
+            .into_iter()
+            .filter_map(|(channel, seq)| Some((channel, seq?)))
+            .any(|(channel, seq)| self.knows(symbol, channel, Identity { epoch, seq }));
+        if is_told { Seam::Told } else { Seam::Next }
     }
 }

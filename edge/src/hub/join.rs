@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum_server::ConnectionShutdown;
 use tickwire_proto::{
     claims::{Allowed, Grant},
     code::ErrorCode,
     cursor::EdgeCursor,
-    pattern::Selector,
+    pattern::{Pattern, Selector},
     reply::{Accepted, Ack, AckBody, Narrowed, Reply},
     request::{Mode, Rejected, Subscribe},
     symbol::Symbol,
@@ -21,6 +22,7 @@ use super::{
     Hub, Order, State, Wakers,
     block::{Item, SymbolId},
     client::{Client, Member, Phase},
+    filter::Filter,
     outbox::{Bounds, Outbox},
     symbols::Follower,
 };
@@ -38,6 +40,8 @@ pub struct Request {
     pub session: u64,
     /// Whether it takes one answer and goes, so that an interval means nothing.
     pub is_poll: bool,
+    /// Closes its socket, where it does not read and does not go.
+    pub socket: Option<ConnectionShutdown>,
 }
 
 /// Why a client cannot begin.
@@ -52,10 +56,10 @@ pub enum Refused {
 }
 
 /// What of a request is taken.
-struct Judged {
+pub(super) struct Judged {
     accepted: Accepted,
     /// What is followed for it.
-    selectors: Vec<Selector>,
+    pub(super) selectors: Vec<Selector>,
 }
 
 impl Hub {
@@ -78,14 +82,17 @@ impl Hub {
     /// # Errors
     ///
     /// [`Refused`] as [`Hub::join`].
-    pub fn would_take(&self, subscribe: &Subscribe, grant: &Grant) -> Result<(), Refused> {
+    pub fn would_take(&self, subscribe: Option<&Subscribe>, grant: &Grant) -> Result<(), Refused> {
         let state = self.lock();
         if state.draining {
-            return Err(Refused::Draining);
+            Err(Refused::Draining)
+        } else if subscribe.is_some_and(|subscribe| !is_entitled(subscribe, grant)) {
+            Err(Refused::NotEntitled)
+        } else if state.replays.waiting() >= state.config.replays_queued_max {
+            Err(Refused::Busy)
+        } else {
+            Ok(())
         }
-        is_entitled(subscribe, grant)
-            .then_some(())
-            .ok_or(Refused::NotEntitled)
     }
 
     pub(super) fn leave(&self, key: usize) {
@@ -140,10 +147,16 @@ impl State {
         let is_queued = matches!(phase, Phase::Queued { .. });
         let key = self.clients.insert(Member {
             outbox,
+            sub: request.grant.sub.clone(),
+            filter: selectors.iter().collect(),
             channels,
+            mode,
             // Whoever resumes has had them.
             snapshot: snapshot && is_joining,
             is_poll: request.is_poll,
+            is_continued: matches!(phase, Phase::CatchingUp { .. }),
+            socket: request.socket.clone(),
+            cut_at: None,
             session: request.session,
             exp: request.grant.exp,
             told_expiring: false,
@@ -152,6 +165,9 @@ impl State {
             following: HashMap::new(),
             started: HashMap::new(),
             floor: HashMap::new(),
+            is_repeated: false,
+            kept_bytes: 0,
+            beyond: HashMap::new(),
             selectors,
         });
         self.enter_union(key);
@@ -168,7 +184,7 @@ impl State {
     }
 
     /// Decides entry by entry what of a list is taken.
-    fn judge(&self, request: &Request) -> Judged {
+    pub(super) fn judge(&self, request: &Request) -> Judged {
         let selection = &request.subscribe.selection;
         let most = request.grant.max_symbols;
         let most = most.unwrap_or(self.config.symbols_per_client) as usize;
@@ -179,7 +195,7 @@ impl State {
             },
             selectors: Vec::new(),
         };
-        let (mut taken, mut room) = (0, self.union.room());
+        let (mut taken, mut room) = (0, self.union.room(self.engine_symbols));
         for selector in &selection.selectors {
             let parts = match request.grant.symbols.intersect(selector) {
                 Allowed::Nothing => {
@@ -233,13 +249,8 @@ impl State {
     ) -> Result<Phase, Refused> {
         let live_from = self.history.head();
         let Some(cursor) = cursor else {
-            let known = self.symbols.iter().filter(|(_, state)| {
-                state.live
-                    && selectors
-                        .iter()
-                        .any(|selector| selector.matches(&state.name))
-            });
-            return Ok(Phase::Joining(known.map(|(symbol, _)| symbol).collect()));
+            let known = self.live_among(&selectors.iter().collect());
+            return Ok(Phase::Joining(known.into()));
         };
         if let Some(at) = self.own_position(cursor)
             && selectors
@@ -254,6 +265,25 @@ impl State {
         }
         self.metrics.resumes_engine.inc();
         Ok(Phase::Queued { live_from })
+    }
+
+    /// The symbols of a filter that have begun.
+    pub(super) fn live_among(&self, filter: &Filter) -> Vec<SymbolId> {
+        let exact = filter.exact.iter().filter_map(|name| self.symbols.id(name));
+        let mut found: Vec<SymbolId> = exact
+            .filter(|symbol| self.symbols.get(*symbol).live)
+            .collect();
+        // The whole table only for those who may follow any of it.
+        if !filter.patterns.is_empty() {
+            let others = self.symbols.iter().filter(|(_, state)| {
+                let matches = |pattern: &Pattern| pattern.matches(&state.name);
+                state.live
+                    && !filter.exact.contains(&state.name)
+                    && filter.patterns.iter().any(matches)
+            });
+            found.extend(others.map(|(symbol, _)| symbol));
+        }
+        found
     }
 
     /// Where a cursor stands in this edge's history.
@@ -275,26 +305,16 @@ impl State {
 
     /// Has a client begin with each symbol that it follows once that begins.
     pub(super) fn await_beginnings(&mut self, key: usize) {
-        let member = &self.clients[key];
-        if member
-            .selectors
-            .iter()
-            .any(|selector| matches!(selector, Selector::Pattern(_)))
-        {
+        let filter = &self.clients[key].filter;
+        if !filter.patterns.is_empty() {
             self.pattern_followers.insert(key);
         }
-        for selector in &member.selectors {
-            if let Selector::Symbol(name) = selector
-                && !self.is_live(name)
-            {
+        for name in &filter.exact {
+            let symbol = self.symbols.id(name);
+            if symbol.is_none_or(|symbol| !self.symbols.get(symbol).live) {
                 self.waiting.entry(*name).or_default().push(key);
             }
         }
-    }
-
-    fn is_live(&self, name: &Symbol) -> bool {
-        let symbol = self.symbols.id(name);
-        symbol.is_some_and(|symbol| self.symbols.get(symbol).live)
     }
 
     /// Gives a client what is known of a symbol, and from here on what comes.
@@ -304,17 +324,21 @@ impl State {
         if member.following.contains_key(&symbol) || !state.live {
             return;
         }
-        // After a resume the account is open already where anything was told.
+        // Whoever polls on knows where its accounts stand; of anyone else they are open where
+        // anything has been told.
+        let says_where = !(member.is_poll && member.is_continued);
         let started = member.started(symbol);
         let channels = member.channels.iter();
         let unopened = channels
             .filter(|channel| !started.contains(*channel))
             .fold(Channels::NONE, Channels::with);
-        if let Some(start) = Item::start(&state.current_start(), unopened) {
-            wakers.add(member.outbox.push_own(start));
-        }
-        if state.feed == FeedState::Stale {
-            wakers.add(member.outbox.push_own(Item::feed(state.name, state.feed)));
+        if says_where {
+            if let Some(start) = Item::start(&state.current_start(), unopened) {
+                wakers.add(member.outbox.push_own(start));
+            }
+            if state.feed == FeedState::Stale {
+                wakers.add(member.outbox.push_own(Item::feed(state.name, state.feed)));
+            }
         }
         if member.snapshot {
             let marks = Marks {
@@ -364,7 +388,7 @@ impl State {
             }
         }
         self.pattern_followers.remove(&key);
-        self.abandon_replay(key, &member.phase);
+        self.abandon_replay(key, &member);
     }
 }
 

@@ -37,6 +37,8 @@ struct Slot {
     lost: Option<(u64, u64)>,
     /// Gaps of the account itself, which stand before `latest`.
     gaps: Vec<Arc<Block>>,
+    /// The gap that ends the epoch, which stands behind all that is lost of it.
+    closing: Option<Arc<Block>>,
     skipped: u32,
     latest: Option<(u64, Arc<Block>)>,
 }
@@ -44,9 +46,12 @@ struct Slot {
 impl Late {
     /// Whether nothing is due.
     pub fn is_empty(&self) -> bool {
-        self.slots
-            .iter()
-            .all(|slot| slot.latest.is_none() && slot.lost.is_none() && slot.gaps.is_empty())
+        self.slots.iter().all(Slot::is_empty)
+    }
+
+    /// Whether nothing is due, and no tick is owed that would tell what was skipped.
+    pub fn is_settled(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// Takes a tick; how many others it has overtaken for good.
@@ -67,7 +72,8 @@ impl Late {
         match (&mut slot.lost, gap.to) {
             // It follows what is lost without a tick between them, so it is named along.
             (Some((_, last)), Some(to)) => *last = to.max(*last),
-            _ => slot.gaps.push(block),
+            (None, Some(_)) => slot.gaps.push(block),
+            (_, None) => slot.closing = Some(block),
         }
         count
     }
@@ -111,6 +117,7 @@ impl Late {
                     epoch,
                     lost: None,
                     gaps: Vec::new(),
+                    closing: None,
                     skipped: 0,
                     latest: None,
                 });
@@ -127,6 +134,13 @@ impl Late {
 }
 
 impl Slot {
+    fn is_empty(&self) -> bool {
+        self.latest.is_none()
+            && self.lost.is_none()
+            && self.gaps.is_empty()
+            && self.closing.is_none()
+    }
+
     fn overtake(&mut self, seq: u64, overtaken: Overtaken) -> u64 {
         match overtaken {
             Overtaken::Skipped => self.skipped = self.skipped.saturating_add(1),
@@ -151,6 +165,9 @@ impl Slot {
                 reason: GapReason::SlowConsumer,
                 replay: None,
             }));
+        }
+        if let Some(closing) = self.closing.take() {
+            each(Item::Shared(closing));
         }
         if let Some((_, block)) = self.latest.take() {
             each(match std::mem::take(&mut self.skipped) {
@@ -206,7 +223,7 @@ mod tests {
                 Item::Shared(block) => match block.what {
                     What::Tick(_, identity) => identity.seq.to_string(),
                     What::Gap(gap) => format!("{}-{}", gap.from.unwrap(), gap.to.unwrap()),
-                    What::Start(_) => unreachable!(),
+                    What::Start(_) | What::Feed(_) => unreachable!(),
                 },
                 Item::Skipped(block, skipped) => match block.what {
                     What::Tick(_, identity) => format!("{} after {skipped}", identity.seq),

@@ -16,14 +16,16 @@ use tickwire_proto::{
 use super::{
     State, Wakers,
     block::{Block, Item, SymbolId, What, tick_json},
+    client::Seam,
     symbols::{self, Reach},
 };
 
 impl State {
     pub(super) fn take(&mut self, event: Event, wakers: &mut Wakers) {
         match event {
-            Event::Connected(_) => {
+            Event::Connected(welcome) => {
                 self.connected = true;
+                self.engine_symbols = welcome.limits.symbols as usize;
                 self.metrics.upstream_connected.set(1);
                 self.start_replays();
             }
@@ -110,8 +112,10 @@ impl State {
         for follower in &mut self.symbols.get_mut(symbol).followers {
             if follower.has_floor {
                 let member = &mut self.clients[follower.client];
-                if member.has_been_told(&block) {
-                    continue;
+                match member.seam(&block) {
+                    Seam::Told => continue,
+                    Seam::Hole(gap) => wakers.add(follower.outbox.push_own(Item::gap(&gap))),
+                    Seam::Next => {}
                 }
                 follower.has_floor = !member.floor.is_empty();
             }
@@ -159,7 +163,7 @@ impl State {
             .pattern_followers
             .iter()
             .copied()
-            .filter(|client| self.clients[*client].wants(name));
+            .filter(|client| self.clients[*client].filter.matches(name));
         exact.chain(by_pattern).collect()
     }
 
@@ -183,14 +187,19 @@ impl State {
             return;
         }
         state.feed = feed;
-        for follower in &state.followers {
-            wakers.add(follower.outbox.push_own(Item::feed(state.name, feed)));
-        }
+        let mut text = Vec::with_capacity(64);
+        json::write_feed(&mut text, &state.name, feed);
+        self.publish(symbol, What::Feed(feed), text.into(), wakers);
     }
 
     fn cursor(&mut self, cursor: Cursor) {
         self.union.settle();
-        self.cursors.push_back((self.history.head(), cursor));
+        let head = self.history.head();
+        // Of several at one place the last says most.
+        if self.cursors.back().is_some_and(|(at, _)| *at == head) {
+            self.cursors.pop_back();
+        }
+        self.cursors.push_back((head, cursor));
         // The last one before the history begins holds for its beginning.
         let tail = self.history.tail();
         while self.cursors.get(1).is_some_and(|(at, _)| *at <= tail) {
@@ -206,6 +215,7 @@ impl State {
             self.union.confirm(&selector, position);
         }
         for name in &accepted.pending {
+            self.union.settle_pending(&Selector::Symbol(*name));
             if let Some(symbol) = self.symbols.id(name) {
                 let state = self.symbols.get_mut(symbol);
                 if state.reach == Reach::CutOff {
@@ -245,7 +255,7 @@ impl State {
     pub(super) fn lose(&mut self, wakers: &mut Wakers) {
         self.connected = false;
         self.metrics.upstream_connected.set(0);
-        self.interrupt_replays();
+        self.interrupt_replays(wakers);
         for symbol in self.all(|state| state.live) {
             self.symbols.get_mut(symbol).reach = Reach::CutOff;
             self.set_feed(symbol, FeedState::Stale, wakers);

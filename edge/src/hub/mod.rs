@@ -15,6 +15,7 @@
 pub mod block;
 mod client;
 mod fetch;
+mod filter;
 mod history;
 mod house;
 mod join;
@@ -65,7 +66,7 @@ pub enum Order {
     Replay {
         /// Its key.
         client: usize,
-        /// Its session.
+        /// Its session, as keys are used again.
         session: u64,
         /// What.
         replay: Replay,
@@ -77,7 +78,6 @@ pub enum Order {
 pub struct Hub {
     state: Mutex<State>,
     orders: Notify,
-    settled: Notify,
 }
 
 /// Everything behind the lock.
@@ -98,15 +98,17 @@ struct State {
     replays: Replays,
     /// The engine's cursors, and where in the history each came.
     cursors: VecDeque<(u64, Cursor)>,
-    /// Up to where clients have been given cursors.
-    told_until: u64,
+    /// The last cursor that all clients were given, and how long ago, in beats of the house.
+    told: Option<EdgeCursor>,
+    told_beats_ago: u32,
+    /// Symbols and patterns that the engine takes.
+    engine_symbols: usize,
     orders: Vec<Order>,
     /// Whether the engine is within reach.
     connected: bool,
     draining: bool,
     /// Clients of polls that were cut, and until when they are kept.
     parked: HashMap<u64, (usize, Instant)>,
-    parked_ever: u64,
 }
 
 /// Tasks to wake once the lock is free; declared before it is taken.
@@ -140,19 +142,19 @@ impl Hub {
             pattern_followers: HashSet::new(),
             replays: Replays::default(),
             cursors: VecDeque::new(),
-            told_until: 0,
+            told: None,
+            told_beats_ago: 0,
+            engine_symbols: usize::MAX,
             orders: Vec::new(),
             connected: false,
             draining: false,
             parked: HashMap::new(),
-            parked_ever: 0,
             config,
             metrics,
         };
         Arc::new(Self {
             state: Mutex::new(state),
             orders: Notify::new(),
-            settled: Notify::new(),
         })
     }
 
@@ -175,15 +177,10 @@ impl Hub {
     pub fn tell(&self, events: Vec<Event>) {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
-        let mut settled = false;
         for event in events {
-            settled |= matches!(event, Event::Cursor(_));
             state.take(event, &mut wakers);
         }
         self.announce(&state);
-        if settled {
-            self.settled.notify_waiters();
-        }
     }
 
     /// The connection to the engine has gone.
@@ -195,11 +192,6 @@ impl Hub {
     /// A client's replay was asked under this id, or could not be.
     pub fn replay_asked(&self, client: usize, session: u64, id: Option<u32>) {
         self.lock().replay_asked(client, session, id);
-    }
-
-    /// Waits until all subscriptions that were confirmed have begun.
-    pub async fn settled(&self) {
-        self.settled.notified().await;
     }
 
     fn announce(&self, state: &State) {

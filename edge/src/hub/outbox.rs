@@ -122,6 +122,10 @@ impl Outbox {
                 }
             }
             What::Gap(gap) => inner.push_gap(block, &gap),
+            What::Feed(_) => {
+                inner.settle(block);
+                inner.add(Item::Shared(Arc::clone(block)));
+            }
             What::Start(start) => {
                 inner.settle(block);
                 if self.channels == Channels::BOTH {
@@ -147,7 +151,7 @@ impl Outbox {
     /// Adds a cursor, unless something before it is still held back.
     pub fn push_cursor(&self, item: Item) -> Option<Waker> {
         let mut inner = self.lock();
-        if inner.ended || inner.behind || !inner.late.is_empty() {
+        if inner.ended || inner.behind || !inner.late.is_settled() {
             return None;
         }
         inner.add(item);
@@ -183,6 +187,16 @@ impl Outbox {
         inner.own_bytes = 0;
         drop(inner);
         self.end(last)
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// Wakes its task, whatever there is.
+    pub fn wake(&self) -> Option<Waker> {
+        self.lock().waker.take()
     }
 
     /// Whether what is queued of this client's own is above the bound.
@@ -250,9 +264,13 @@ impl Outbox {
         Taken::Nothing(waits.then_some(inner.due))
     }
 
-    /// The position of the first event that waits, where all that waits has one.
+    /// The position of the first event that waits, where all that waits has one and they stand in
+    /// order, as conflated ones do not.
     pub fn position(&self) -> Option<u64> {
         let inner = self.lock();
+        if inner.interval.is_some() {
+            return None;
+        }
         let position = |item: &Item| match item {
             Item::Shared(block) | Item::Skipped(block, _) => block.position,
             _ => None,
@@ -308,7 +326,7 @@ impl Inner {
         }
     }
 
-    /// What is late of a symbol stands before its next `start`.
+    /// What is late of a symbol stands before its next `start` or `feed`.
     fn settle(&mut self, block: &Block) {
         let mut late = std::mem::take(&mut self.late);
         late.settle(block.symbol, |item| self.put(item));

@@ -10,13 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tickwire_proto::cursor::{EdgeCursor, EdgePosition};
+use tickwire_proto::{
+    cursor::{EdgeCursor, EdgePosition},
+    pattern::Selector,
+};
 
 use super::{
-    Hub, State, Wakers,
+    Hub, Request, State, Wakers,
     block::{Item, What},
     client::{Client, Phase},
     outbox::{Enough, Taken},
+    symbols,
 };
 
 /// Objects in one answer at most.
@@ -44,17 +48,40 @@ pub struct Collected {
 pub struct Collector(Client);
 
 impl Hub {
-    /// Takes over the client that a cut poll has parked under this cursor.
-    pub fn unpark(self: &Arc<Self>, cursor: &EdgeCursor) -> Option<Collector> {
-        let own = cursor.own?;
+    /// Takes over the client that a cut poll has parked under this cursor, if the same user asks for
+    /// the same again.
+    pub fn unpark(self: &Arc<Self>, request: &Request) -> Option<Collector> {
+        let own = request.cursor?.own?;
         let mut state = self.lock();
         if own.edge != state.edge {
             return None;
         }
-        let (key, _) = state.parked.remove(&own.position)?;
-        let outbox = Arc::clone(&state.clients.get(key)?.outbox);
+        let (key, _) = *state.parked.get(&own.position)?;
+        // By what the token allows now.
+        let selectors = state.judge(request).selectors;
+        let subscribe = &request.subscribe;
+        let member = state.clients.get_mut(key)?;
+        let is_same = member.sub == request.grant.sub
+            && member.selectors == selectors
+            && member.channels == subscribe.channels
+            && member.mode == subscribe.mode;
+        if !is_same {
+            return None;
+        }
+        let outbox = Arc::clone(&member.outbox);
+        state.parked.remove(&own.position);
         Some(Collector(Client::new(Arc::clone(self), key, outbox)))
     }
+}
+
+/// How far a client could be brought.
+enum Step {
+    /// It gets what comes now.
+    Arrived,
+    /// It waits for the engine, or has an answer's worth.
+    Waits,
+    /// There is more to fetch.
+    More,
 }
 
 impl Collector {
@@ -68,13 +95,16 @@ impl Collector {
     pub fn is_ready(&self, waker: &Waker) -> bool {
         let is_news = |item: &Item| match item {
             Item::Shared(block) | Item::Skipped(block, _) => !matches!(block.what, What::Start(_)),
-            Item::Own { event, .. } => !matches!(*event, "ack" | "start" | "replayed"),
+            Item::Own { event, .. } => !matches!(*event, "ack" | "start"),
             Item::Cursor(_) => false,
         };
-        let has_arrived = self.advance();
         let outbox = self.0.outbox();
-        let has_news = outbox.has_news(waker, is_news);
-        has_arrived && has_news || outbox.waiting() >= TICKS_MAX
+        // The waker is left there before anything is looked at, so that nothing is missed.
+        outbox.has_news(waker, is_news);
+        let has_arrived = self.advance();
+        has_arrived && outbox.has_news(waker, is_news)
+            || outbox.waiting() >= TICKS_MAX
+            || self.0.hub().lock().draining
     }
 
     /// Whether the client has everything that is known to it, with what it was subscribed to having
@@ -85,36 +115,40 @@ impl Collector {
         let Some(member) = self.0.key().and_then(|key| state.clients.get(key)) else {
             return true;
         };
-        let begun = |selector| state.union.is_settled(selector);
+        let begun = |selector| state.has_begun(selector);
         has_arrived && (!state.connected || member.selectors.iter().all(begun))
     }
 
     /// Fetches what comes next, up to an answer's worth; whether the client gets what comes now.
     fn advance(&self) -> bool {
-        let mut wakers = Wakers::default();
-        let mut state = self.0.hub().lock();
-        let arrived = self
-            .0
-            .key()
-            .is_none_or(|key| state.advance(key, &mut wakers));
-        self.0.hub().announce(&state);
-        arrived
+        let Some(key) = self.0.key() else {
+            return true;
+        };
+        loop {
+            let mut wakers = Wakers::default();
+            // Ticks go on between two steps.
+            let mut state = self.0.hub().lock();
+            let step = state.step(key, &mut wakers);
+            self.0.hub().announce(&state);
+            match step {
+                Step::Arrived => return true,
+                Step::Waits => return false,
+                Step::More => {}
+            }
+        }
     }
 
     /// The answer: what has come so far.
     pub fn collect(self) -> Collected {
-        let mut wakers = Wakers::default();
+        let has_arrived = self.advance();
         let hub = Arc::clone(self.0.hub());
         let mut state = hub.lock();
         let Some(key) = self.0.key() else {
             return state.nothing();
         };
-        let has_arrived = state.advance(key, &mut wakers);
-        if !has_arrived && self.0.outbox().waiting() < TICKS_MAX {
-            return state.not_yet(key);
-        }
         let (mut ticks, mut items, mut count) = (Vec::new(), 0, 0);
-        loop {
+        // A replay that is not complete is answered as a whole, or cut where it is too long.
+        while (has_arrived || self.0.outbox().waiting() >= TICKS_MAX) && items < TICKS_MAX {
             let taken = self.0.outbox().take(Instant::now(), None, |item| {
                 if items > 0 {
                     ticks.push(b',');
@@ -131,14 +165,10 @@ impl Collector {
                 Taken::Some(taken) => count += taken,
                 _ => break,
             }
-            if items == TICKS_MAX {
-                break;
-            }
         }
-        let (cursor, more) = state.next_poll(key);
-        let is_parked = cursor.own.is_some_and(|own| own.position & IS_PARKED != 0);
+        let (cursor, more) = state.next_poll(key, items > 0);
         drop(state);
-        if is_parked {
+        if cursor.own.is_some_and(|own| own.position & IS_PARKED != 0) {
             self.0.let_go();
         }
         Collected {
@@ -151,20 +181,36 @@ impl Collector {
 }
 
 impl State {
-    /// As [`Collector::advance`].
-    fn advance(&mut self, key: usize, wakers: &mut Wakers) -> bool {
-        loop {
-            let Some(member) = self.clients.get(key) else {
-                return true;
-            };
-            let is_full = member.outbox.waiting() >= TICKS_MAX;
-            match member.phase {
-                Phase::Live => return true,
-                Phase::Queued { .. } | Phase::Replaying { .. } => return false,
-                _ if is_full => return false,
-                _ => self.fetch(key, wakers),
+    /// Fetches once for a client.
+    fn step(&mut self, key: usize, wakers: &mut Wakers) -> Step {
+        let Some(member) = self.clients.get(key) else {
+            return Step::Arrived;
+        };
+        let is_full = member.outbox.waiting() >= TICKS_MAX;
+        match member.phase {
+            Phase::Live => Step::Arrived,
+            Phase::Queued { .. } | Phase::Replaying { .. } => Step::Waits,
+            _ if is_full => Step::Waits,
+            _ => {
+                self.fetch(key, wakers);
+                Step::More
             }
         }
+    }
+
+    /// Whether all that is known of what a selector delivers has come. The engine's next cursor says so
+    /// of anything; of a single symbol it shows earlier.
+    fn has_begun(&self, selector: &Selector) -> bool {
+        let has_come = |state: &symbols::State| {
+            let mut channels = state.last.iter().zip(&state.latest);
+            state.live && channels.all(|(last, latest)| last.is_none() || latest.is_some())
+        };
+        let symbol = match selector {
+            Selector::Symbol(name) => self.symbols.id(name),
+            Selector::Pattern(_) => None,
+        };
+        symbol.is_some_and(|symbol| has_come(self.symbols.get(symbol)))
+            || self.union.is_settled(selector)
     }
 
     fn nothing(&self) -> Collected {
@@ -176,21 +222,9 @@ impl State {
         }
     }
 
-    /// The answer to a client whose replay has not come in time: it asks again.
-    fn not_yet(&self, key: usize) -> Collected {
-        let cursor = self.clients.get(key).map(|member| EdgeCursor {
-            engine: member.cursor,
-            own: None,
-        });
-        let nothing = self.nothing();
-        Collected {
-            cursor: cursor.unwrap_or(nothing.cursor),
-            ..nothing
-        }
-    }
-
-    /// Where the next poll of a client goes on, and whether there is more for it already.
-    fn next_poll(&mut self, key: usize) -> (EdgeCursor, bool) {
+    /// Where the next poll of a client goes on, and whether there is more for it already. `answered`
+    /// says whether it was given anything.
+    fn next_poll(&mut self, key: usize, answered: bool) -> (EdgeCursor, bool) {
         let head = self.history.head();
         let Some(member) = self.clients.get(key) else {
             return (self.cursor_at(head), false);
@@ -205,22 +239,22 @@ impl State {
         if let Some(position) = position {
             return (self.cursor_at(position), position < head);
         }
-        if self.parked.len() >= self.config.polls_max {
+        let engine = member.cursor;
+        if self.parked.len() >= self.config.polls_max || self.draining {
             // Without a place it begins again: nothing is lost, but much comes twice.
-            let engine = member.cursor;
-            return (EdgeCursor { engine, own: None }, true);
+            return (EdgeCursor { engine, own: None }, answered);
         }
-        self.parked_ever += 1;
-        let name = self.parked_ever | IS_PARKED;
+        // By chance, so that nobody can name another's.
+        let name = rand::random::<u64>() | IS_PARKED;
         self.parked.insert(name, (key, Instant::now() + PARKED));
         let own = EdgePosition {
             edge: self.edge,
             position: name,
         };
         let cursor = EdgeCursor {
-            engine: member.cursor,
+            engine,
             own: Some(own),
         };
-        (cursor, true)
+        (cursor, answered)
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use tickwire_proto::{
     code::ErrorCode,
+    cursor::Cursor,
     json,
     reply::{Gap, GapReason, Reply, Start},
     request::{Replay, Selection, Since},
@@ -24,9 +25,12 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Replays {
     queue: VecDeque<usize>,
-    by_id: HashMap<u32, usize>,
-    /// Being served, or on their way from here to a client.
+    /// Whom each is for; nobody, where the client has left before the engine was done.
+    by_id: HashMap<u32, Option<usize>>,
+    /// Being served.
     running: usize,
+    /// Bytes of those that are done and not taken by their clients yet, and of those under way.
+    kept_bytes: usize,
 }
 
 impl Replays {
@@ -44,9 +48,9 @@ impl Replays {
         self.running
     }
 
-    /// A client has taken all that was replayed for it.
-    pub(super) fn finished(&mut self) {
-        self.running -= 1;
+    /// A client has taken what was kept for it.
+    pub(super) fn taken(&mut self, bytes: usize) {
+        self.kept_bytes -= bytes;
     }
 }
 
@@ -66,8 +70,6 @@ impl State {
             member.phase = Phase::Replaying {
                 live_from,
                 id: None,
-                bytes: 0,
-                beyond: HashMap::new(),
             };
             self.replays.running += 1;
             let selection = Selection {
@@ -92,54 +94,61 @@ impl State {
 
     pub(super) fn replay_asked(&mut self, key: usize, session: u64, asked: Option<u32>) {
         let member = self.clients.get_mut(key);
-        let Some(member) = member.filter(|member| member.session == session) else {
+        let member = member.filter(|member| member.session == session);
+        let Some(asked) = asked else {
+            self.replays.running = self.replays.running.saturating_sub(1);
+            if let Some(member) = member {
+                requeue(member, key, &mut self.replays.queue);
+            }
             return;
         };
-        let Phase::Replaying { live_from, id, .. } = &mut member.phase else {
-            return;
-        };
-        if let Some(asked) = asked {
-            *id = Some(asked);
-            self.replays.by_id.insert(asked, key);
-        } else {
-            let live_from = *live_from;
-            member.phase = Phase::Queued { live_from };
-            self.replays.running -= 1;
-            self.replays.queue.push_front(key);
-        }
+        // Whoever has left meanwhile is still being replayed for.
+        let owner = member.and_then(|member| match &mut member.phase {
+            Phase::Replaying { id, .. } => {
+                *id = Some(asked);
+                Some(key)
+            }
+            _ => None,
+        });
+        self.replays.by_id.insert(asked, owner);
     }
 
     /// The engine has gone: what it was replaying begins again with the next.
-    pub(super) fn interrupt_replays(&mut self) {
+    pub(super) fn interrupt_replays(&mut self, wakers: &mut Wakers) {
         self.replays.by_id.clear();
         self.orders
             .retain(|order| !matches!(order, Order::Replay { .. }));
+        self.replays.running = 0;
         for (key, member) in &mut self.clients {
-            if let Phase::Replaying { live_from, .. } = member.phase {
-                member.phase = Phase::Queued { live_from };
-                self.replays.running -= 1;
-                self.replays.queue.push_front(key);
+            if matches!(member.phase, Phase::Replaying { .. }) {
+                member.tell_beyond(wakers);
+                member.is_repeated = true;
+                requeue(member, key, &mut self.replays.queue);
             }
         }
     }
 
-    /// A client has left in this phase.
-    pub(super) fn abandon_replay(&mut self, key: usize, phase: &Phase) {
-        match phase {
+    /// A client has left.
+    pub(super) fn abandon_replay(&mut self, key: usize, member: &Member) {
+        self.replays.taken(member.kept_bytes);
+        match member.phase {
             Phase::Queued { .. } => self.replays.queue.retain(|client| *client != key),
-            Phase::Replaying { id, .. } => {
-                if let Some(id) = id {
-                    self.replays.by_id.remove(id);
-                }
-                self.replays.running -= 1;
-                self.start_replays();
+            // The engine goes on all the same.
+            Phase::Replaying { id: Some(id), .. } => {
+                self.replays.by_id.insert(id, None);
             }
-            Phase::Replayed { .. } => {
-                self.replays.running -= 1;
-                self.start_replays();
-            }
-            Phase::Joining(_) | Phase::CatchingUp { .. } | Phase::Live => {}
+            Phase::Replaying { id: None, .. } => self.withdraw_replay(member.session),
+            _ => {}
         }
+    }
+
+    /// Takes an order back that has not been carried out.
+    fn withdraw_replay(&mut self, own: u64) {
+        let before = self.orders.len();
+        self.orders
+            .retain(|order| !matches!(order, Order::Replay { session, .. } if *session == own));
+        self.replays.running -= before - self.orders.len();
+        self.start_replays();
     }
 
     /// Takes an answer of the engine; those that no client waits for any more are dropped.
@@ -152,8 +161,13 @@ impl State {
             }
             Reply::Tick(tick, marks) => {
                 if let Some((key, symbol)) = self.place_of_replay(marks.replay, tick.symbol) {
-                    let bytes_max = self.config.replay_bytes_max;
-                    self.clients[key].replayed_tick(symbol, tick, bytes_max, wakers);
+                    let one_max = self.config.replay_bytes_max;
+                    let all_max = one_max.saturating_mul(self.config.replays_max);
+                    let member = &mut self.clients[key];
+                    let room = one_max
+                        .saturating_sub(member.kept_bytes)
+                        .min(all_max.saturating_sub(self.replays.kept_bytes));
+                    self.replays.kept_bytes += member.replayed_tick(symbol, tick, room, wakers);
                 }
             }
             Reply::Gap(gap) => {
@@ -161,13 +175,16 @@ impl State {
                     self.clients[key].replayed_gap(symbol, gap, wakers);
                 }
             }
-            Reply::Replayed { id: Some(id), .. } => self.replay_ends(*id, wakers),
+            Reply::Replayed {
+                id: Some(id),
+                cursor,
+            } => self.replay_ends(*id, *cursor, wakers),
             _ => {}
         }
     }
 
     fn place_of_replay(&mut self, id: Option<u32>, name: Symbol) -> Option<(usize, SymbolId)> {
-        let key = *self.replays.by_id.get(&id?)?;
+        let key = (*self.replays.by_id.get(&id?)?)?;
         let symbol = self.symbols.enter(name);
         if symbol.is_none() {
             self.metrics.symbols_refused.inc();
@@ -175,104 +192,104 @@ impl State {
         Some((key, symbol?))
     }
 
-    fn replay_ends(&mut self, id: u32, wakers: &mut Wakers) {
-        let Some(key) = self.replays.by_id.remove(&id) else {
+    fn replay_ends(&mut self, id: u32, cursor: Option<Cursor>, wakers: &mut Wakers) {
+        let Some(owner) = self.replays.by_id.remove(&id) else {
             return;
         };
-        let member = &mut self.clients[key];
-        let Phase::Replaying {
-            live_from, beyond, ..
-        } = &mut member.phase
-        else {
-            return;
-        };
-        for ((_, channel), beyond) in beyond.drain() {
-            let Beyond {
-                name,
-                epoch,
-                from,
-                to,
-            } = beyond;
-            let gap = Gap {
-                symbol: name,
-                channel,
-                epoch,
-                from: Some(from),
-                to: Some(to),
-                reason: GapReason::History,
-                replay: None,
-            };
-            wakers.add(member.outbox.push_own(Item::gap(&gap)));
+        self.replays.running -= 1;
+        if let Some(key) = owner {
+            let member = &mut self.clients[key];
+            member.tell_beyond(wakers);
+            member.cursor = cursor.unwrap_or(member.cursor);
+            if let Phase::Replaying { live_from, .. } = member.phase {
+                member.phase = Phase::Replayed { live_from };
+                wakers.add(member.outbox.set_behind(true));
+            }
         }
-        member.phase = Phase::Replayed {
-            live_from: *live_from,
-        };
-        wakers.add(member.outbox.set_behind(true));
+        self.start_replays();
     }
 
     /// Whether a refusal is that of a replay; it is tried again where the engine was only busy.
     pub(super) fn replay_refused(&mut self, id: u32, code: ErrorCode, wakers: &mut Wakers) -> bool {
-        let Some(&key) = self.replays.by_id.get(&id) else {
+        let Some(&owner) = self.replays.by_id.get(&id) else {
             return false;
         };
-        if code == ErrorCode::TooManyReplays {
-            self.replays.by_id.remove(&id);
-            let session = self.clients[key].session;
-            self.replay_asked(key, session, None);
-        } else {
+        let Some(key) = owner.filter(|_| code == ErrorCode::TooManyReplays) else {
             tracing::warn!(%code, "the engine refuses a replay: its client goes on without");
-            self.replay_ends(id, wakers);
-        }
+            self.metrics.upstream_refused.inc();
+            self.replay_ends(id, None, wakers);
+            return true;
+        };
+        // Tried again with the next beat of the house, or when another is done.
+        self.replays.by_id.remove(&id);
+        self.replays.running -= 1;
+        requeue(&mut self.clients[key], key, &mut self.replays.queue);
         true
+    }
+}
+
+/// Puts a client in front of those that wait.
+fn requeue(member: &mut Member, key: usize, queue: &mut VecDeque<usize>) {
+    if let Phase::Replaying { live_from, .. } = member.phase {
+        member.phase = Phase::Queued { live_from };
+        queue.push_front(key);
     }
 }
 
 impl Member {
     fn replayed_start(&mut self, symbol: SymbolId, start: &Start, wakers: &mut Wakers) {
+        let epoch = start.epoch;
+        let mut fresh = |channel: Channel, seq: Option<u64>| {
+            self.tell_beyond_of(symbol, channel, wakers);
+            // A replay that begins again stands before what was told, and so does its start.
+            seq.filter(|&seq| self.raise_floor(symbol, channel, Identity { epoch, seq }))
+        };
         let start = Start {
+            trade: fresh(Channel::Trade, start.trade),
+            quote: fresh(Channel::Quote, start.quote),
             replay: None,
             ..*start
         };
         self.note_start(symbol, &start);
-        for (channel, seq) in [(Channel::Trade, start.trade), (Channel::Quote, start.quote)] {
-            if let Some(seq) = seq {
-                let epoch = start.epoch;
-                self.raise_floor(symbol, channel, Identity { epoch, seq });
-            }
-        }
         if let Some(start) = Item::start(&start, self.channels) {
             wakers.add(self.outbox.push_own(start));
         }
     }
 
+    /// Takes a tick if there is `room` for it, bytes; how many it takes.
     fn replayed_tick(
         &mut self,
         symbol: SymbolId,
         tick: &Tick,
-        bytes_max: usize,
+        room: usize,
         wakers: &mut Wakers,
-    ) {
+    ) -> usize {
         let channel = tick.values.channel();
         let Identity { epoch, seq } = tick.identity;
         // Told already, where the engine has begun again.
         if !self.raise_floor(symbol, channel, tick.identity) {
-            return;
+            return 0;
         }
         let json = tick_json(tick, &Marks::default());
-        let Phase::Replaying { bytes, beyond, .. } = &mut self.phase else {
-            return;
-        };
-        *bytes += json.len();
-        if *bytes > bytes_max {
-            let range = beyond.entry((symbol, channel)).or_insert(Beyond {
+        let bytes = json.len();
+        if bytes > room {
+            let other_epoch = self
+                .beyond
+                .get(&(symbol, channel))
+                .is_some_and(|beyond| beyond.epoch != epoch);
+            if other_epoch {
+                self.tell_beyond_of(symbol, channel, wakers);
+            }
+            let beyond = self.beyond.entry((symbol, channel)).or_insert(Beyond {
                 name: tick.symbol,
                 epoch,
                 from: seq,
                 to: seq,
             });
-            range.to = seq;
-            return;
+            beyond.to = seq;
+            return 0;
         }
+        self.tell_beyond_of(symbol, channel, wakers);
         let block = Block {
             position: None,
             symbol,
@@ -282,6 +299,8 @@ impl Member {
         };
         self.open(&block, channel, epoch, Some(seq), wakers);
         wakers.add(self.outbox.push_past(&Arc::new(block)));
+        self.kept_bytes += bytes;
+        bytes
     }
 
     fn replayed_gap(&mut self, symbol: SymbolId, gap: &Gap, wakers: &mut Wakers) {
@@ -289,10 +308,14 @@ impl Member {
             replay: None,
             ..*gap
         };
-        // What is lost from the begin is told behind a `start` that stands at its end already.
-        if let Some(seq) = gap.to {
+        self.tell_beyond_of(symbol, gap.channel, wakers);
+        let is_new = gap.to.is_none_or(|seq| {
             let epoch = gap.epoch;
-            self.raise_floor(symbol, gap.channel, Identity { epoch, seq });
+            self.raise_floor(symbol, gap.channel, Identity { epoch, seq })
+        });
+        // What is lost from the begin is told behind a `start` that stands at its end already.
+        if !is_new && self.is_repeated {
+            return;
         }
         let mut json = Vec::with_capacity(128);
         json::write_gap(&mut json, &gap);
@@ -304,6 +327,30 @@ impl Member {
             json: json.into(),
         };
         wakers.add(self.outbox.push_past(&Arc::new(block)));
+    }
+
+    /// Tells what of a replay was too much to keep.
+    fn tell_beyond(&mut self, wakers: &mut Wakers) {
+        let keys: Vec<(SymbolId, Channel)> = self.beyond.keys().copied().collect();
+        for (symbol, channel) in keys {
+            self.tell_beyond_of(symbol, channel, wakers);
+        }
+    }
+
+    fn tell_beyond_of(&mut self, symbol: SymbolId, channel: Channel, wakers: &mut Wakers) {
+        let Some(beyond) = self.beyond.remove(&(symbol, channel)) else {
+            return;
+        };
+        let gap = Gap {
+            symbol: beyond.name,
+            channel,
+            epoch: beyond.epoch,
+            from: Some(beyond.from),
+            to: Some(beyond.to),
+            reason: GapReason::History,
+            replay: None,
+        };
+        wakers.add(self.outbox.push_own(Item::gap(&gap)));
     }
 
     /// Takes note of what the replay has told; `false` where it had told that before.

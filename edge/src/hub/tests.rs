@@ -110,6 +110,7 @@ fn request(symbols: &str, cursor: Option<EdgeCursor>) -> Request {
         ),
         session: rand::random(),
         is_poll: false,
+        socket: None,
     }
 }
 
@@ -519,11 +520,11 @@ fn only_what_the_token_allows_is_followed() {
 // --- polls ---
 
 fn poll(hub: &Arc<Hub>, symbols: &str, cursor: Option<EdgeCursor>) -> Collector {
-    if let Some(parked) = cursor.and_then(|cursor| hub.unpark(&cursor)) {
-        return parked;
-    }
     let mut request = request(symbols, cursor);
     request.is_poll = true;
+    if let Some(parked) = hub.unpark(&request) {
+        return parked;
+    }
     Collector::new(hub.join(&request).unwrap())
 }
 
@@ -590,6 +591,14 @@ fn snapshots_beyond_one_answer_come_with_the_next() {
     let first = poll(&hub, "S*", None).collect();
     assert!(first.more);
     assert_eq!(hub.clients(), 1);
+    // Nobody else can take it, and nobody can ask for something else by it.
+    let mut other = request("S*", Some(first.cursor));
+    other.is_poll = true;
+    other.grant.sub = "b".to_owned();
+    assert!(hub.unpark(&other).is_none());
+    let mut wider = request("S*,T", Some(first.cursor));
+    wider.is_poll = true;
+    assert!(hub.unpark(&wider).is_none());
     let second = poll(&hub, "S*", Some(first.cursor)).collect();
     assert!(!second.more);
     assert_eq!(seqs(&first).len() + seqs(&second).len(), 800);

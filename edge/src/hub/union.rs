@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tickwire_proto::{pattern::Selector, symbol::Symbol};
+use tickwire_proto::pattern::Selector;
+
+use super::filter::Filter;
 
 /// Symbols and patterns, and how many clients each has.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ struct Entry {
     /// From which position of the history on nothing of it is missing; `None` until the engine has
     /// confirmed it.
     covered_from: Option<u64>,
-    /// Whether all that it begins with has come as well: snapshots of what is known.
+    /// Whether all that it begins with has come as well: snapshots of what is known, if anything is.
     settled: bool,
 }
 
@@ -40,9 +42,11 @@ impl Union {
         self.entries.len()
     }
 
-    /// How many more there may be.
-    pub fn room(&self) -> usize {
-        self.most - self.entries.len()
+    /// How many more there may be, where the engine takes `engine_most` of them.
+    pub fn room(&self, engine_most: usize) -> usize {
+        self.most
+            .min(engine_most)
+            .saturating_sub(self.entries.len())
     }
 
     /// How many of `selectors` it has not yet.
@@ -95,6 +99,13 @@ impl Union {
         }
     }
 
+    /// The engine knows nothing of it yet.
+    pub fn settle_pending(&mut self, selector: &Selector) {
+        if let Some(entry) = self.entries.get_mut(selector) {
+            entry.settled = true;
+        }
+    }
+
     /// Everything that was confirmed has come with its snapshots.
     pub fn settle(&mut self) {
         for entry in self.entries.values_mut() {
@@ -102,10 +113,9 @@ impl Union {
         }
     }
 
-    /// Whether anything of it delivers this symbol.
-    pub fn follows(&self, name: &Symbol) -> bool {
-        self.entries.contains_key(&Selector::Symbol(*name))
-            || self.entries.keys().any(|selector| selector.matches(name))
+    /// All of it.
+    pub fn filter(&self) -> Filter {
+        self.entries.keys().collect()
     }
 
     /// Whether what `selector` begins with is complete.
@@ -143,7 +153,7 @@ mod tests {
         let mut union = Union::new(2);
         let (a, b) = (selector("A"), selector("B*"));
         assert!(union.enter(a) && !union.enter(a) && union.enter(b));
-        assert_eq!((union.room(), union.missing(&[a, selector("C")])), (0, 1));
+        assert_eq!((union.room(9), union.missing(&[a, selector("C")])), (0, 1));
         let (now, linger) = (Instant::now(), Duration::from_secs(60));
         union.leave(&a, now);
         assert_eq!(union.age(now + linger, linger), []);

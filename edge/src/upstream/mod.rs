@@ -140,8 +140,10 @@ impl Upstream {
     async fn take(&mut self, heard: Heard, socket: &mut Socket) -> Result<(), Disconnect> {
         let mut events = Vec::new();
         let mut expires = false;
+        // What came before an end counts all the same.
+        let mut ended = Ok(());
         let mut next = Some(heard);
-        while let Some(heard) = next {
+        while let Some(heard) = next.take() {
             match heard {
                 Heard::Replies(replies) => {
                     for reply in replies {
@@ -150,13 +152,15 @@ impl Upstream {
                 }
                 Heard::Life => self.session.heard(self.now_ms()),
             }
-            next = if events.len() < EVENTS_AT_ONCE {
-                socket.heard_already()?
-            } else {
-                None
-            };
+            if events.len() < EVENTS_AT_ONCE {
+                match socket.heard_already() {
+                    Ok(heard) => next = heard,
+                    Err(end) => ended = Err(end),
+                }
+            }
         }
         self.hub.tell(events);
+        ended?;
         if expires {
             self.renew_token(socket).await?;
         }

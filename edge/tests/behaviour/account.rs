@@ -8,17 +8,24 @@ pub struct Account {
     /// Of the last tick or gap.
     pub epoch: u64,
     pub at: u64,
+    /// Where it began.
+    pub begin: u64,
     pub ticks: u64,
     pub gapped: u64,
     pub repeats: u64,
 }
 
 impl Account {
-    /// Takes an event of the symbol; panics where something is missing without a gap.
-    pub fn take(&mut self, event: &Value) {
-        if event["snapshot"] == true {
-            return;
+    /// Takes an event of the symbol; panics where something is missing without a gap. Returns the
+    /// state that a `feed` tells.
+    pub fn take(&mut self, event: &Value) -> Option<String> {
+        if event["snapshot"] != true {
+            self.count(event);
         }
+        event["state"].as_str().map(str::to_owned)
+    }
+
+    fn count(&mut self, event: &Value) {
         match event["type"].as_str() {
             Some("start") => {
                 let Some(at) = event["trade"].as_u64() else {
@@ -26,7 +33,7 @@ impl Account {
                 };
                 let epoch = event["epoch"].as_u64().unwrap();
                 if self.epoch == 0 || epoch > self.epoch {
-                    (self.epoch, self.at) = (epoch, at);
+                    (self.epoch, self.at, self.begin) = (epoch, at, at);
                 }
                 // A start beyond the account is followed by a gap that says so, or the next tick fails.
             }

@@ -1,4 +1,6 @@
-//! `tickwire demo`: an engine with a market in it, and a token to look at it.
+//! `tickwire demo`: an engine with a market in it, a token, and a page to look at it.
+
+mod page;
 
 use std::{
     net::SocketAddr,
@@ -6,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tickwire_engine::{
     Engine, PublishError, Publisher, clock,
     config::{Config, validate},
@@ -19,6 +22,7 @@ use tickwire_proto::{
     tick::{Identity, Marks, PublishedTick, Tick},
 };
 
+use self::page::Page;
 use super::{
     UsageError, logging, say, serve,
     stop::{LOOK_EVERY, Stop},
@@ -50,6 +54,15 @@ pub struct Args {
     /// Floor threads, 1–64; 0 chooses by the number of cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     floors: usize,
+    /// Address of the live page, which `tickwire-edge` serves.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9002")]
+    page: SocketAddr,
+    /// Address of the edge's own `/metrics`, `/healthz` and `/readyz`.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9102")]
+    page_admin: SocketAddr,
+    /// Run the engine alone.
+    #[arg(long)]
+    no_page: bool,
 }
 
 /// Runs engine and market until a signal.
@@ -58,13 +71,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     validate(&config).map_err(|invalid| UsageError(invalid.to_string()))?;
     logging::start(config.log_format, "warn");
     let stop = Stop::on_signals()?;
-    // Nobody else ever learns the secret, so the token dies with the process.
-    let secret: [u8; 32] = rand::random();
-    let engine = Engine::start_with_secret(config, &secret)?;
+    // Nobody but the page's edge ever learns the secret, so tokens die with the process. Text, as it
+    // is handed over in a file.
+    let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+    let engine = Engine::start_with_secret(config, secret.as_bytes())?;
     let mut publisher = engine.publisher("demo")?;
-    say(welcome(&engine, &sign_hs256(&secret, &claims())))?;
+    let mut page = if args.no_page {
+        None
+    } else {
+        Page::open(args.page, args.page_admin, &engine, &secret)?
+    };
+    say(welcome(
+        &engine,
+        &token_for_all(&secret),
+        args,
+        page.is_some(),
+    ))?;
     let mut market = Market::new(rand::random(), args.symbols as usize, f64::from(args.rate));
-    publish(&mut market, &mut publisher, &engine, &stop)?;
+    publish(&mut market, &mut publisher, &engine, page.as_mut(), &stop)?;
+    drop(page);
     drop(publisher);
     engine.drain();
     Ok(())
@@ -81,15 +106,17 @@ fn config(args: &Args) -> Config {
     }
 }
 
-fn claims() -> Claims {
-    Claims {
+/// A token for everything.
+fn token_for_all(secret: &str) -> String {
+    let claims = Claims {
         sub: "demo".to_owned(),
         exp: token::now_s() + TOKEN_TTL_S,
         ..Claims::default()
-    }
+    };
+    sign_hs256(secret.as_bytes(), &claims)
 }
 
-fn welcome(engine: &Engine, token: &str) -> String {
+fn welcome(engine: &Engine, token: &str, args: &Args, has_page: bool) -> String {
     let (table, admin, listen) = (
         engine.thread_table(),
         engine.admin_addr(),
@@ -97,8 +124,16 @@ fn welcome(engine: &Engine, token: &str) -> String {
     );
     // As it was started, so that the line can be pasted whether or not it is on the path.
     let tickwire = std::env::args().next().unwrap_or("tickwire".to_owned());
+    let page = match (has_page, args.no_page) {
+        (true, _) => format!("http://{}/", args.page),
+        (false, true) => "none, as --no-page says".to_owned(),
+        (false, false) => "none: `tickwire-edge`, which serves it, is not beside this program \
+             (cargo build --release -p tickwire-edge)"
+            .to_owned(),
+    };
     format!(
         "{table}\n\n\
+         page:    {page}\n\
          address: ws://{listen}/v1/ws\n\
          metrics: http://{admin}/metrics\n\
          token, for an hour: {token}\n\n\
@@ -129,10 +164,11 @@ impl Pulse {
         }
     }
 
-    fn tell(&mut self) -> anyhow::Result<()> {
+    /// Tells, if it is time to; whether it was.
+    fn tell(&mut self) -> anyhow::Result<bool> {
         let elapsed = self.told.elapsed();
         if elapsed < Self::EVERY {
-            return Ok(());
+            return Ok(false);
         }
         let head = self.tape.head();
         let rate = (head.0 - self.head.0) as f64 / elapsed.as_secs_f64();
@@ -144,7 +180,8 @@ impl Pulse {
         say(format!(
             "{rate:>8.0} ticks/s  {}",
             String::from_utf8_lossy(&line)
-        ))
+        ))?;
+        Ok(true)
     }
 
     fn latest(&self, head: Position) -> Option<Tick> {
@@ -172,13 +209,18 @@ fn publish(
     market: &mut Market,
     publisher: &mut Publisher,
     engine: &Engine,
+    mut page: Option<&mut Page>,
     stop: &Stop,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut due = Duration::ZERO;
     let mut pulse = Pulse::new(engine);
     while !stop.asked() {
-        pulse.tell()?;
+        if pulse.tell()?
+            && let Some(page) = &mut page
+        {
+            page.look_after()?;
+        }
         let (delay, mut tick) = market.next();
         due += delay;
         loop {

@@ -22,6 +22,7 @@ use rustix::{
 
 use super::{
     Orders, Parts,
+    answer::Refusal,
     greeting::{self, Hall, Knock},
     origin::Origin,
 };
@@ -132,7 +133,9 @@ fn accept_some(listener: &Readiness, hall: &Rc<Hall>) -> Result<Queue, Errno> {
 fn receive(hall: &Rc<Hall>, socket: OwnedFd, peer: SocketAddr) {
     let origin = Origin::of(peer, hall.trusted());
     if let Err(refusal) = hall.may_knock(origin) {
-        return greeting::turn_away(hall, socket, origin, refusal, false);
+        // The limit of connections is looked at behind the allowance.
+        let has_spent = matches!(refusal, Refusal::TooManyConnections { .. });
+        return greeting::turn_away(hall, socket, origin, refusal, has_spent);
     }
     match hall.half_open.take() {
         Some(place) if hall.users.has_room() => {
@@ -179,6 +182,7 @@ async fn keep_house(hall: &Hall) {
             }
         }
         hall.per_ip.age();
+        hall.questions.age();
         hall.metrics
             .per_ip_table
             .set(hall.per_ip.remembered() as i64);

@@ -57,6 +57,8 @@ pub(super) struct Hall {
     pub(super) desk: AuthDesk,
     pub(super) metrics: Metrics,
     pub(super) per_ip: PerIp,
+    /// The same allowance once more, for questions.
+    pub(super) questions: PerIp,
     pub(super) half_open: Places,
     pub(super) reload_interval: Duration,
     pub(super) closing: Closing,
@@ -81,12 +83,16 @@ impl Hall {
             metrics,
             driver: _,
         } = parts;
-        Self {
-            per_ip: PerIp::new(
+        let allowance = || {
+            PerIp::new(
                 config.per_ip_rate,
                 config.per_ip_burst,
                 config.per_ip_table_max,
-            ),
+            )
+        };
+        Self {
+            per_ip: allowance(),
+            questions: allowance(),
             handshakes: Handshakes::new(config.handshakes_per_s),
             users: Arc::new(Users::new(
                 Places::new(config.connections_max, metrics.connections.clone()),
@@ -142,28 +148,25 @@ impl Hall {
             return Err(Self::draining());
         }
         // First, so that one IP cannot use up the handshakes of all.
-        self.within_limits_of_ip(origin)?;
+        self.take_allowance(origin)?;
+        self.look_for_room(origin)?;
         self.handshakes.check().map_err(|wait| Refusal::AtCapacity {
             retry_after_s: retry_after_s(wait),
         })
     }
 
-    /// Takes a handshake from the allowance of a client's IP, and looks whether it may have one more
-    /// connection.
-    fn within_limits_of_ip(&self, origin: Origin) -> Result<(), Refusal> {
-        let Some(client) = origin.client() else {
-            return Ok(());
-        };
-        self.per_ip
-            .check(client)
-            .map_err(|wait| Refusal::RateLimited {
-                retry_after_s: retry_after_s(wait),
-            })?;
-        if self.users.has_room_for(client) {
-            Ok(())
-        } else {
-            Err(Self::too_many_connections())
-        }
+    /// Takes a handshake from the allowance of a client's IP.
+    fn take_allowance(&self, origin: Origin) -> Result<(), Refusal> {
+        Self::take(&self.per_ip, origin)
+    }
+
+    fn take(allowance: &PerIp, origin: Origin) -> Result<(), Refusal> {
+        let checked = origin
+            .client()
+            .map_or(Ok(()), |client| allowance.check(client));
+        checked.map_err(|wait| Refusal::RateLimited {
+            retry_after_s: retry_after_s(wait),
+        })
     }
 
     /// Gives back what a question has taken from the allowance of its IP: it is no handshake.
@@ -173,14 +176,23 @@ impl Hall {
         }
     }
 
+    /// Looks whether a client's IP may have one more connection.
+    fn look_for_room(&self, origin: Origin) -> Result<(), Refusal> {
+        let client = origin.client();
+        if client.is_none_or(|client| self.users.has_room_for(client)) {
+            Ok(())
+        } else {
+            Err(Self::too_many_connections())
+        }
+    }
+
     /// What an upgrade of `origin` would be told now for other reasons than what it says.
     fn would_admit(&self, origin: Origin) -> Result<(), Refusal> {
-        let client = origin.client();
         if self.orders.draining() {
-            Err(Self::draining())
-        } else if client.is_some_and(|client| !self.users.has_room_for(client)) {
-            Err(Self::too_many_connections())
-        } else if self.users.has_room() {
+            return Err(Self::draining());
+        }
+        self.look_for_room(origin)?;
+        if self.users.has_room() {
             Ok(())
         } else {
             Err(Self::at_capacity())
@@ -403,9 +415,6 @@ pub(super) async fn greet(hall: Rc<Hall>, knock: Knock) {
             Err(refused) => refused,
         },
         Ok(Ok(Verdict::Tell(question))) => {
-            if half_open.has_spent {
-                hall.give_back(half_open.origin);
-            }
             let now = match half_open.refused {
                 // It is in the question's own verdict.
                 Some(_) => Ok(()),
@@ -478,16 +487,27 @@ impl HalfOpen {
         }
         let (origin, has_spent) = (&mut self.origin, &mut self.has_spent);
         let refused = &self.refused;
-        judge(&self.received, rules, clock::wall_s(), |fields| {
-            if let Some(refusal) = refused {
-                return Err(refusal.clone());
+        judge(&self.received, rules, clock::wall_s(), |request| {
+            let is_named = origin.client().is_none();
+            if is_named {
+                *origin = origin.forwarded(request.headers(), hall.trusted())?;
             }
-            if origin.client().is_none() {
-                *origin = origin.forwarded(fields, hall.trusted())?;
-                hall.within_limits_of_ip(*origin)?;
-                *has_spent = origin.client().is_some();
+            if request.uri().path() == admit::PATH {
+                // Before anything is verified. Whoever asks too much is not given back what it took.
+                Hall::take(&hall.questions, *origin)?;
+                if is_named {
+                    hall.take_allowance(*origin)?;
+                    hall.give_back(*origin);
+                } else if std::mem::take(has_spent) {
+                    hall.give_back(*origin);
+                }
+            } else if refused.is_none() {
+                if is_named {
+                    hall.take_allowance(*origin)?;
+                }
+                hall.look_for_room(*origin)?;
             }
-            Ok(())
+            refused.clone().map_or(Ok(()), Err)
         })
     }
 
@@ -510,8 +530,10 @@ impl HalfOpen {
                 self.received.drain(..bytes);
                 if let Some(client) = client {
                     self.origin = Origin::of(client, hall.trusted());
-                    hall.within_limits_of_ip(self.origin)?;
-                    self.has_spent = self.origin.client().is_some();
+                    match hall.take_allowance(self.origin) {
+                        Ok(()) => self.has_spent = self.origin.client().is_some(),
+                        Err(refusal) => self.refused = Some(refusal),
+                    }
                 }
             }
         }

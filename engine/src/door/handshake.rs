@@ -67,19 +67,19 @@ pub struct Admission {
 /// token, entitlement. So a scanner costs no signature, and an anonymous peer learns nothing but
 /// what the published protocol says.
 ///
-/// `pass` is told the fields of a request whose syntax is sound, and has a say before all the rest.
+/// `pass` is shown a request whose syntax is sound, and has a say before all the rest.
 pub fn judge(
     received: &[u8],
     rules: &Rules,
     now_s: u64,
-    pass: impl FnOnce(&HeaderMap) -> Result<(), Refusal>,
+    pass: impl FnOnce(&Request<()>) -> Result<(), Refusal>,
 ) -> Verdict {
     let (head_bytes, request) = match parse(received, rules.head_bytes_max) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return Verdict::NeedMore,
         Err(refusal) => return Verdict::Refuse(refusal),
     };
-    let passed = pass(request.headers());
+    let passed = pass(&request);
     if request.uri().path() == admit::PATH {
         return question(&request, passed, rules, now_s);
     }

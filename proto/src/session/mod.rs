@@ -179,9 +179,15 @@ impl Session {
     /// Takes up further symbols and patterns, with the session's options. What is subscribed to
     /// already stays as it is.
     pub fn subscribe(&mut self, selectors: impl IntoIterator<Item = Selector>) {
-        let fresh = self.wanted.add(selectors);
+        let mut fresh = self.wanted.add(selectors);
+        if fresh.is_empty() {
+            return;
+        }
         if let Some(limits) = self.limits() {
-            let template = self.template(fresh, None);
+            // What still waits for the rate goes out in the same request.
+            let mut all = self.requests().map_or_else(Vec::new, Requests::take_last);
+            all.append(&mut fresh);
+            let template = self.template(all, None);
             let subscribes = requests::plan(&template, std::iter::empty(), &limits);
             self.queue(subscribes.into_iter().map(Op::Subscribe));
         }
@@ -191,9 +197,10 @@ impl Session {
     /// subscription covers it; a later subscription opens a new account.
     pub fn unsubscribe(&mut self, selectors: impl IntoIterator<Item = Selector>) {
         let gone = self.wanted.remove(selectors);
+        let mut theirs = Wanted::default();
+        theirs.add(gone.iter().copied());
         for (symbol, account) in &mut self.accounts {
-            let was_theirs = gone.iter().any(|selector| selector.matches(symbol));
-            if was_theirs && !self.wanted.cover(symbol) {
+            if theirs.cover(symbol) && !self.wanted.cover(symbol) {
                 account.close();
             }
         }

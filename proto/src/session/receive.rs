@@ -97,7 +97,10 @@ impl Session {
                 return;
             }
         }
-        if let Some(account) = self.account(start.symbol) {
+        let is_wanted = self.wanted.cover(&start.symbol);
+        if let Some(account) = self.account(start.symbol)
+            && (is_wanted || !account.is_closed())
+        {
             account.start(&start, each);
         }
     }
@@ -225,6 +228,7 @@ impl Session {
                 for entry in rejected {
                     each(Event::Rejected(entry));
                 }
+                self.tell_resumed(each);
             }
             (
                 _,
@@ -255,10 +259,15 @@ impl Session {
             each(Event::Answer(Reply::Replayed { id, cursor }));
             return;
         }
+        if let (Some(id), Some(requests)) = (id, self.requests()) {
+            requests.replayed(id);
+        }
+        self.tell_resumed(each);
+    }
+
+    fn tell_resumed(&mut self, each: &mut impl FnMut(Event)) {
         let Some(link) = &mut self.link else { return };
-        if let (Some(id), Some(requests)) = (id, &mut link.requests)
-            && requests.replayed(id)
-        {
+        if link.requests.as_mut().is_some_and(Requests::take_resumed) {
             each(Event::Resumed {
                 replayed: self.totals.ticks - link.ticks_before,
             });
@@ -276,6 +285,7 @@ impl Session {
         if !will_retry {
             each(Event::Refused(error));
         }
+        self.tell_resumed(each);
     }
 
     fn take_goodbye(&mut self, reason: &str, reconnect_after_ms: Option<u64>) {

@@ -30,6 +30,8 @@ pub(super) struct Requests {
     unanswered: HashMap<u32, Request>,
     /// `since` requests whose `replayed` is yet to come.
     replaying: HashSet<u32>,
+    /// Whether the last of them has come, and nobody was told.
+    resumed: bool,
     ops_per_s: i64,
     milliops: i64,
     filled_at_ms: u64,
@@ -43,6 +45,7 @@ impl Requests {
             .filter_map(|request| request.id);
         Self {
             replaying: replaying.collect(),
+            resumed: false,
             waiting,
             unanswered: HashMap::new(),
             ops_per_s: i64::from(ops_per_s.max(1)),
@@ -103,13 +106,31 @@ impl Requests {
     /// What came of a `subscribe`: where nothing was taken, nothing will be replayed.
     pub(super) fn subscribed(&mut self, id: u32, accepted: &Accepted) {
         if accepted.symbols.is_empty() && accepted.patterns.is_empty() {
-            self.replaying.remove(&id);
+            self.replayed(id);
         }
     }
 
-    /// `replayed` came; whether it ended the last resume of the connection.
-    pub(super) fn replayed(&mut self, id: u32) -> bool {
-        self.replaying.remove(&id) && self.are_settled()
+    /// `replayed` came, or never will.
+    pub(super) fn replayed(&mut self, id: u32) {
+        self.resumed |= self.replaying.remove(&id) && self.replaying.is_empty();
+    }
+
+    /// Whether the last resume of the connection has ended since this was asked last.
+    pub(super) fn take_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.resumed)
+    }
+
+    /// Takes back the selectors of a subscription that waits at the end, to be asked for together
+    /// with more.
+    pub(super) fn take_last(&mut self) -> Vec<Selector> {
+        match self.waiting.back_mut().map(|request| &mut request.op) {
+            Some(Op::Subscribe(subscribe)) if subscribe.since.is_none() => {
+                let selectors = std::mem::take(&mut subscribe.selection.selectors);
+                self.waiting.pop_back();
+                selectors
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// A request of the session failed. `true` where it will be tried again and is no matter of
@@ -126,12 +147,12 @@ impl Requests {
             }
             ErrorCode::BadCursor if drop_cursor(&mut request) => {}
             _ => {
-                self.replaying.remove(&id);
+                self.replayed(id);
                 return false;
             }
         }
         if !is_resume(&request) {
-            self.replaying.remove(&id);
+            self.replayed(id);
         }
         self.waiting.push_front(request);
         true

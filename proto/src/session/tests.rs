@@ -263,7 +263,9 @@ fn a_cursor_that_the_engine_cannot_read_is_dropped() {
         index: None,
         symbol: None,
     };
-    assert_eq!(events(&mut session, [Reply::Error(refused)]), []);
+    // Nothing is left to resume.
+    let told = events(&mut session, [Reply::Error(refused)]);
+    assert_eq!(told, [Event::Resumed { replayed: 0 }]);
     assert_eq!(subscribes(requests(&mut session, 0))[0].since, None);
     assert_eq!(session.cursor(), None);
 }
@@ -398,7 +400,11 @@ fn a_resume_whose_every_symbol_is_refused_ends_all_the_same() {
     let told = events(&mut session, [ack, Reply::Cursor(cursor(2))]);
     assert_eq!(
         told[1..],
-        [Event::Rejected(rejected), Event::Cursor(cursor(2))]
+        [
+            Event::Rejected(rejected),
+            Event::Resumed { replayed: 0 },
+            Event::Cursor(cursor(2))
+        ]
     );
 }
 

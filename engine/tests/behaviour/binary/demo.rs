@@ -12,6 +12,7 @@ use crate::{
 fn the_demo_needs_no_setup_and_its_lines_can_be_pasted() {
     let demo = Process::start(tickwire(&[
         "demo",
+        "--no-page",
         "--listen=127.0.0.1:0",
         "--admin=127.0.0.1:0",
         "--rate=2000",
