@@ -71,13 +71,13 @@ gate-selftest: deps
 RESULTS ?= perf/results/$(shell date +%F)
 PERF := $(TARGET)/release/tickwire-perf
 perf: deps
-	$(CARGO) build --locked --release -p tickwire-engine -p tickwire-perf
+	$(CARGO) build --locked --release -p tickwire-engine -p tickwire-edge -p tickwire-perf
 	mkdir -p $(RESULTS)
 	$(GATE) counts --out $(RESULTS)
 	$(PERF) compare --syscalls --out $(RESULTS) --report perf/REPORT.md
 
 perf-quick: deps
-	$(CARGO) build --locked --release -p tickwire-engine -p tickwire-perf
+	$(CARGO) build --locked --release -p tickwire-engine -p tickwire-edge -p tickwire-perf
 	$(PERF) compare --quick --out $(RESULTS)-quick
 
 # Every target from its seeds, two at a time. What a crash needs to be repeated lies in

@@ -84,6 +84,8 @@ enum Play {
     Churn(PlayCommand),
     /// All of that at once for twenty minutes, with bad input beside it.
     Soak(PlayCommand),
+    /// Server-Sent Events to many subscribers of one symbol.
+    Sse(PlayCommand),
 }
 
 /// Other figures than the scenario's own.
@@ -117,7 +119,7 @@ struct Figures {
     /// How long a ramp may go on, s.
     #[arg(long, value_parser = seconds)]
     ramp: Option<f64>,
-    /// Counts system calls as well, in a window of its own (hot, watchlist, firehose).
+    /// Counts system calls as well, in a window of its own (hot, watchlist, firehose, sse).
     #[arg(long)]
     syscalls: bool,
 }
@@ -161,7 +163,7 @@ struct PlayCommand {
     /// File with the HS256 secret that it verifies tokens with.
     #[arg(long, requires = "server")]
     secret: Option<PathBuf>,
-    /// How it is talked to: tickwire, tickwire-sbe, socketio, nchan, nats.
+    /// How it is talked to: tickwire, tickwire-sbe, tickwire-sse, socketio, nchan, nchan-sse, nats.
     #[arg(long, default_value = "tickwire", requires = "server")]
     dialect: String,
     /// The latency budget that subscribers ask tickwire for.
@@ -259,6 +261,7 @@ impl Play {
             Self::Slow(command) => command.run(Scenario::Slow),
             Self::Churn(command) => command.run(Scenario::Churn),
             Self::Soak(command) => command.run(Scenario::Soak),
+            Self::Sse(command) => command.run(Scenario::Sse),
         }
     }
 }
@@ -375,6 +378,7 @@ impl Servers {
             None => std::env::current_exe()?.with_file_name("tickwire"),
         };
         let mut contenders = contender::tickwire(&binary, &self.tickwire_args);
+        contenders.push(contender::edge(&binary, &self.tickwire_args));
         contenders.extend(contender::of_peers(&peer::discover(&self.peers)?));
         Ok(contenders)
     }

@@ -1,5 +1,8 @@
 //! The servers of a comparison: tickwire in its forms, and the peers in theirs.
 
+mod edge;
+mod form;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -7,11 +10,12 @@ use std::{
 };
 
 use crate::{
-    dialect::{self, Dialect},
-    peer::Peer,
+    dialect::{self, Dialect, Framing},
+    peer::{Peer, Variant},
     scenario::Scenario,
     server::{Program, Server, ServerError, free_address},
 };
+use form::{FORMS, Form};
 
 /// A server that can be started.
 #[derive(Clone, Debug)]
@@ -30,110 +34,16 @@ enum Kind {
         form: Form,
         args: Vec<String>,
     },
-    Peer {
-        peer: Peer,
+    /// With an edge in front of it.
+    Edge {
+        binary: PathBuf,
         args: Vec<String>,
     },
+    Peer {
+        peer: Peer,
+        variant: Variant,
+    },
 }
-
-/// How tickwire is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Form {
-    name: &'static str,
-    title: &'static str,
-    sbe: bool,
-    max_delay_ms: Option<u32>,
-    /// Confined to the server's core; else laid out as it likes.
-    confined: bool,
-    /// What floors do while no tick comes, where it is not the default; matters to `latency` alone.
-    idle: Option<&'static str>,
-    /// Sends in a batch, where it is not the default: what batches are worth.
-    sends_per_turn: Option<u32>,
-}
-
-const FORMS: [Form; 9] = [
-    Form {
-        name: "tickwire",
-        title: "tickwire",
-        sbe: false,
-        max_delay_ms: None,
-        confined: true,
-        idle: None,
-        sends_per_turn: None,
-    },
-    Form {
-        name: "tickwire-sbe",
-        title: "tickwire, SBE",
-        sbe: true,
-        max_delay_ms: None,
-        confined: true,
-        idle: None,
-        sends_per_turn: None,
-    },
-    Form {
-        name: "tickwire-delay20",
-        title: "tickwire, max_delay_ms 20",
-        sbe: false,
-        max_delay_ms: Some(20),
-        confined: true,
-        idle: None,
-        sends_per_turn: None,
-    },
-    Form {
-        name: "tickwire-sbe-delay20",
-        title: "tickwire, SBE, max_delay_ms 20",
-        sbe: true,
-        max_delay_ms: Some(20),
-        confined: true,
-        idle: None,
-        sends_per_turn: None,
-    },
-    Form {
-        name: "tickwire-default",
-        title: "tickwire, default layout",
-        sbe: false,
-        max_delay_ms: None,
-        confined: false,
-        idle: None,
-        sends_per_turn: None,
-    },
-    Form {
-        name: "tickwire-spin",
-        title: "tickwire, spinning",
-        sbe: false,
-        max_delay_ms: None,
-        confined: true,
-        idle: Some("spin"),
-        sends_per_turn: None,
-    },
-    Form {
-        name: "tickwire-hybrid",
-        title: "tickwire, spinning, then parking",
-        sbe: false,
-        max_delay_ms: None,
-        confined: true,
-        idle: Some("hybrid"),
-        sends_per_turn: None,
-    },
-    Form {
-        name: "tickwire-batch16",
-        title: "tickwire, 16 sends a batch",
-        sbe: false,
-        max_delay_ms: None,
-        confined: true,
-        idle: None,
-        sends_per_turn: Some(16),
-    },
-    Form {
-        name: "tickwire-batch256",
-        title: "tickwire, 256 sends a batch",
-        sbe: false,
-        max_delay_ms: None,
-        confined: true,
-        idle: None,
-        sends_per_turn: Some(256),
-    },
-];
 
 /// Who stands a storm beside tickwire: what is to be replaced, and who comes closest.
 const IN_STORMS: [&str; 3] = ["nestjs-socketio", "tokio-tungstenite-4k", "uwebsockets"];
@@ -163,6 +73,19 @@ pub fn tickwire(binary: &Path, args: &[String]) -> Vec<Contender> {
     forms.collect()
 }
 
+/// tickwire with an edge, whose binary lies beside its own. `args` are added to the engine's command
+/// line.
+pub fn edge(binary: &Path, args: &[String]) -> Contender {
+    Contender {
+        name: "tickwire-edge".to_owned(),
+        title: "tickwire, edge (SSE)".to_owned(),
+        kind: Kind::Edge {
+            binary: binary.to_owned(),
+            args: args.to_vec(),
+        },
+    }
+}
+
 /// The variants of `peers`.
 pub fn of_peers(peers: &[Peer]) -> Vec<Contender> {
     let variants = peers.iter().flat_map(|peer| {
@@ -175,7 +98,7 @@ pub fn of_peers(peers: &[Peer]) -> Vec<Contender> {
                 .clone(),
             kind: Kind::Peer {
                 peer: peer.clone(),
-                args: variant.args.clone(),
+                variant: variant.clone(),
             },
         })
     });
@@ -186,6 +109,7 @@ impl Contender {
     /// Whether `scenario` says anything about it.
     pub fn plays(&self, scenario: Scenario) -> bool {
         match &self.kind {
+            Kind::Edge { .. } => scenario == Scenario::Sse,
             Kind::Tickwire { form, .. } if form.sends_per_turn.is_some() => {
                 matches!(scenario, Scenario::Hot | Scenario::RampWatchlist)
             }
@@ -194,6 +118,7 @@ impl Contender {
                 Scenario::Scale | Scenario::Slow | Scenario::Churn | Scenario::Soak => {
                     form.name == FORMS[0].name
                 }
+                Scenario::Sse => false,
                 // Everything on one core, and the door on another.
                 Scenario::Storm => ["tickwire", "tickwire-default"].contains(&form.name),
                 // What a budget costs in latency is its own choice; the limit is the same.
@@ -206,7 +131,8 @@ impl Contender {
                 // Nobody else declares what a slow client missed.
                 Scenario::Scale | Scenario::Slow | Scenario::Churn | Scenario::Soak => false,
                 Scenario::Storm => IN_STORMS.contains(&&*self.name),
-                _ => true,
+                // Event streams are compared with each other alone.
+                _ => self.streams_events() == (scenario == Scenario::Sse),
             },
         }
     }
@@ -229,11 +155,16 @@ impl Contender {
         matches!(self.kind, Kind::Tickwire { .. })
     }
 
+    fn streams_events(&self) -> bool {
+        let dialect = self.dialect();
+        dialect.is_ok_and(|dialect| dialect.framing() == Framing::EventStream)
+    }
+
     /// The folder of the peer that it is a variant of.
     pub fn peer(&self) -> Option<&Peer> {
         match &self.kind {
             Kind::Peer { peer, .. } => Some(peer),
-            Kind::Tickwire { .. } => None,
+            Kind::Tickwire { .. } | Kind::Edge { .. } => None,
         }
     }
 
@@ -241,12 +172,8 @@ impl Contender {
     pub fn versions(&self) -> Vec<String> {
         match &self.kind {
             Kind::Peer { peer, .. } => peer.versions(),
-            Kind::Tickwire { binary, .. } => {
-                let output = Command::new(binary).arg("--version").output();
-                let text =
-                    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-                vec![text.unwrap_or_else(|error| format!("{}: {error}", binary.display()))]
-            }
+            Kind::Tickwire { binary, .. } => vec![version(binary)],
+            Kind::Edge { binary, .. } => vec![version(binary), version(&edge::beside(binary))],
         }
     }
 
@@ -262,15 +189,17 @@ impl Contender {
 
     /// How it is talked to.
     pub fn dialect(&self) -> io::Result<Box<dyn Dialect>> {
-        match &self.kind {
-            Kind::Tickwire { form, .. } => Ok(dialect::tickwire(form.sbe, form.max_delay_ms)),
-            Kind::Peer { peer, .. } => {
-                let name = &peer.manifest.dialect;
-                dialect::named(name).ok_or_else(|| {
-                    io::Error::other(format!("{}: unknown dialect {name}", self.name))
-                })
+        let name = match &self.kind {
+            Kind::Tickwire { form, .. } => {
+                return Ok(dialect::tickwire(form.sbe, form.max_delay_ms));
             }
-        }
+            Kind::Edge { .. } => "tickwire-sse",
+            Kind::Peer { peer, variant } => {
+                variant.dialect.as_ref().unwrap_or(&peer.manifest.dialect)
+            }
+        };
+        dialect::named(name)
+            .ok_or_else(|| io::Error::other(format!("{}: unknown dialect {name}", self.name)))
     }
 
     /// Starts it. `extra` is added to tickwire's command line, and to no other.
@@ -285,6 +214,9 @@ impl Contender {
             _ => {}
         }
         fs::create_dir_all(&workdir).map_err(failed)?;
+        if let Kind::Edge { .. } = self.kind {
+            edge::write_token(&stage.secret, &workdir).map_err(failed)?;
+        }
         let program = self.program(stage, &workdir, extra).map_err(failed)?;
         Ok((program.start(&stage.folder)?, program))
     }
@@ -309,7 +241,12 @@ impl Contender {
                 line.extend(args.iter().chain(extra).cloned());
                 (binary.clone(), line, on_core.filter(|_| form.confined))
             }
-            Kind::Peer { peer, args } => {
+            Kind::Edge { binary, args } => {
+                let args = args.iter().chain(extra);
+                let line = edge::line(binary, args, listen, &stage.secret, workdir);
+                (edge::SHELL.into(), line, on_core)
+            }
+            Kind::Peer { peer, variant } => {
                 let mut line = vec![
                     "--port".to_owned(),
                     listen.port().to_string(),
@@ -318,7 +255,7 @@ impl Contender {
                     "--workdir".to_owned(),
                     workdir.display().to_string(),
                 ];
-                line.extend(args.iter().cloned());
+                line.extend(variant.args.iter().cloned());
                 (peer.start(), line, on_core)
             }
         };
@@ -342,6 +279,13 @@ fn serve(listen: std::net::SocketAddr, admin: std::net::SocketAddr, secret: &Pat
     line.extend(["--admin".to_owned(), admin.to_string()]);
     line.extend(["--jwt-hs256-file".to_owned(), secret.display().to_string()]);
     line
+}
+
+/// What a binary of tickwire's says of itself.
+fn version(binary: &Path) -> String {
+    let output = Command::new(binary).arg("--version").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_else(|error| format!("{}: {error}", binary.display()))
 }
 
 #[cfg(test)]
@@ -405,10 +349,38 @@ mod tests {
     }
 
     #[test]
+    fn event_streams_have_a_scenario_of_their_own() {
+        let manifest = "title = \"p\"\ndialect = \"nchan\"\nstart = \"go\"\n\
+                        [[variant]]\nname = \"a\"\n\
+                        [[variant]]\nname = \"b\"\ndialect = \"nchan-sse\"\n";
+        let peer = Peer {
+            folder: PathBuf::from("/p"),
+            manifest: toml::from_str(manifest).unwrap(),
+        };
+        let mut contenders = tickwire(Path::new("tickwire"), &[]);
+        contenders.push(edge(Path::new("tickwire"), &[]));
+        contenders.extend(of_peers(&[peer]));
+        let playing = contenders.iter().filter(|one| one.plays(Scenario::Sse));
+        let playing: Vec<&str> = playing.map(|one| &*one.name).collect();
+        assert_eq!(playing, ["tickwire-edge", "b"]);
+        let scenarios = Scenario::all(false).into_iter().map(|play| play.0);
+        for scenario in scenarios.filter(|&scenario| scenario != Scenario::Sse) {
+            let of_streams = contenders.iter().filter(|one| one.streams_events());
+            for contender in of_streams {
+                assert!(
+                    !contender.plays(scenario),
+                    "{} {scenario:?}",
+                    contender.name
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_peers_variants_are_servers_of_their_own() {
         let manifest = toml::from_str(
             "title = \"p\"\ndialect = \"nats\"\nstart = \"go\"\n[[variant]]\nname = \"a\"\n\
-             [[variant]]\nname = \"b\"\nargs = [\"-x\"]\ntitle = \"q\"\n",
+             [[variant]]\nname = \"b\"\nargs = [\"-x\"]\ntitle = \"q\"\ndialect = \"nchan-sse\"\n",
         );
         let peer = Peer {
             folder: PathBuf::from("/p"),
@@ -417,7 +389,8 @@ mod tests {
         let contenders = of_peers(&[peer]);
         assert_eq!((&*contenders[0].title, &*contenders[1].title), ("p", "q"));
         assert!(!contenders[0].is_quick() && contenders[0].plays(Scenario::Idle));
-        assert!(contenders[0].dialect().is_ok());
+        assert_eq!(contenders[0].dialect().unwrap().name(), "nats");
+        assert_eq!(contenders[1].dialect().unwrap().name(), "nchan-sse");
         let (args, cores) = line(&contenders[1], &["--only-for-tickwire"]);
         assert!(
             args.ends_with("--secret /x/secret --workdir /w -x"),

@@ -70,7 +70,7 @@ impl Carry {
         &self,
         source: &mut impl Read,
         shared: &'b mut Vec<u8>,
-    ) -> io::Result<&'b [u8]> {
+    ) -> io::Result<&'b mut [u8]> {
         let held = self.0.len();
         if shared.len() < held + READ_BYTES_MAX {
             shared.resize(held + READ_BYTES_MAX, 0);
@@ -78,7 +78,7 @@ impl Carry {
         shared[..held].copy_from_slice(&self.0);
         match source.read(&mut shared[held..held + READ_BYTES_MAX])? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            read => Ok(&shared[..held + read]),
+            read => Ok(&mut shared[..held + read]),
         }
     }
 

@@ -1,10 +1,11 @@
-//! Subscribers: thousands of WebSocket connections on one thread.
+//! Subscribers: thousands of connections on one thread.
 //!
 //! One epoll, one read buffer for all, and a tail of bytes per connection only while a frame is
 //! incomplete, so that the generator takes less of its core than the server does of its own.
 
 mod arrivals;
 mod crowd;
+mod handshake;
 mod subscriber;
 mod tally;
 
@@ -27,9 +28,9 @@ use crate::{
     reference::References,
     schedule::{Clock, Window},
     ticks::Symbols,
-    upgrade::{ServerUrl, Upgrade},
 };
 pub use crowd::{Rush, Rushed, Since};
+use handshake::Handshake;
 use subscriber::{Phase, Shared, Subscriber};
 pub use tally::{Measured, Tally, Timeline};
 
@@ -89,7 +90,7 @@ pub struct Load<'a> {
     epoll: OwnedFd,
     plan: Plan,
     dialect: &'a dyn Dialect,
-    upgrade: Upgrade,
+    handshake: Handshake,
     references: References,
     subscribers: Vec<Subscriber>,
     live: usize,
@@ -157,7 +158,7 @@ impl<'a> Load<'a> {
         let mut load = Self {
             epoll,
             dialect,
-            upgrade: Upgrade::new(&ServerUrl::from(plan.server)),
+            handshake: Handshake::new(dialect.framing(), plan.server),
             references: References::new(plan.symbols.len()),
             subscribers: Vec::with_capacity(plan.follows.len()),
             live: 0,
@@ -251,7 +252,7 @@ impl<'a> Load<'a> {
         let source = self.plan.pace.source(index);
         let socket = connecting(self.plan.server, source, self.plan.receive_buffer)?;
         let opening = self.opening(index, token);
-        let request = self.upgrade.request(&opening.path, &opening.headers);
+        let request = self.handshake.request(&opening);
         let flags = epoll::EventFlags::OUT;
         epoll::add(
             &self.epoll,
@@ -335,7 +336,7 @@ impl<'a> Load<'a> {
         }
         let served = subscriber.receive(&mut Shared {
             bytes: &mut self.shared,
-            upgrade: &self.upgrade,
+            handshake: &self.handshake,
             symbols: &self.plan.symbols,
             references: &mut self.references,
             clock: &self.clock,

@@ -12,14 +12,17 @@
 
 mod abuse;
 mod account;
+mod body;
 mod cli;
 mod compare;
 mod contender;
 mod dialect;
 mod echo;
+mod event_stream;
 mod frame;
 mod hold;
 mod host;
+mod http;
 mod latency;
 mod load;
 mod peer;

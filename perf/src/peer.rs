@@ -43,6 +43,8 @@ pub struct Variant {
     pub args: Vec<String>,
     /// Instead of the manifest's.
     pub title: Option<String>,
+    /// Instead of the manifest's.
+    pub dialect: Option<String>,
 }
 
 /// A folder with its manifest.
@@ -144,6 +146,7 @@ mod tests {
         name = "npm-ws-send"
         args = ["--delivery", "send"]
         title = "npm ws, send()"
+        dialect = "socketio"
     "#;
 
     fn script(folder: &Path, name: &str, text: &str) {
@@ -166,7 +169,8 @@ mod tests {
         assert!(peers[0].folder.ends_with("a"));
         let variants = &peers[0].manifest.variants;
         assert_eq!(variants[1].args, ["--delivery", "send"]);
-        assert_eq!(variants[0].title, None);
+        assert_eq!((&variants[0].title, &variants[0].dialect), (&None, &None));
+        assert_eq!(variants[1].dialect.as_deref(), Some("socketio"));
     }
 
     #[test]

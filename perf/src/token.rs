@@ -47,6 +47,14 @@ impl Signer {
         self.sign(&serde_json::json!({"sub": "perf-publisher", "exp": self.exp, "publish": ["*"]}))
     }
 
+    /// A token by which an edge follows everything for its clients.
+    pub fn edge(&self) -> String {
+        self.sign(&serde_json::json!({
+            "sub": "perf-edge", "exp": self.exp, "symbols": ["*"],
+            "max_symbols": 16_384, "ops_per_s": 1_000,
+        }))
+    }
+
     fn sign(&self, claims: &serde_json::Value) -> String {
         encode(&Header::new(Algorithm::HS256), claims, &self.key)
             .expect("HS256 signs any JSON object with any secret")

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-/// The longest answer taken, bytes.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-const HEADERS_MAX: usize = 64;
+use crate::http::{self, AnswerError};
 
 /// The server asked for, as `ws://host:port`; paths are the scenario's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,22 +26,9 @@ pub struct Upgrade {
 /// Why an upgrade did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// The answer is no HTTP/1.1 response.
-    #[error("the answer to the upgrade is not HTTP: {0}")]
-    NotHttp(#[from] httparse::Error),
-    /// The answer's head goes on for too long.
-    #[error("the answer to the upgrade has a head above {HEAD_BYTES_MAX} bytes")]
-    TooLong,
-    /// An answer other than 101.
-    #[error("the server refused the upgrade: {status} {body}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// As much of the body as came with it.
-        body: String,
-        /// `Retry-After` (RFC 9110 § 10.2.3), where it is a number, s.
-        retry_after_s: Option<u64>,
-    },
+    /// No answer of status 101.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
     /// `Sec-WebSocket-Accept` does not fit the key.
     #[error("the server's Sec-WebSocket-Accept does not fit the key")]
     WrongAccept,
@@ -92,52 +77,27 @@ impl Upgrade {
 
     /// The request for `path`, with further headers.
     pub fn request(&self, path: &str, headers: &[(&'static str, String)]) -> String {
-        let mut request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
-            self.authority, self.key,
-        );
-        for (name, value) in headers {
-            request.extend([name, ": ", value, "\r\n"]);
-        }
-        request.push_str("\r\n");
-        request
+        let own = [
+            ("Host", &*self.authority),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", &*self.key),
+        ];
+        let further = headers.iter().map(|(name, value)| (*name, &**value));
+        http::get(path, own.into_iter().chain(further))
     }
 
     /// Reads the answer at the head of `bytes`; its length once it is there whole.
     pub fn answer(&self, bytes: &[u8]) -> Result<Option<usize>, UpgradeError> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut headers);
-        let head_bytes = match response.parse(bytes)? {
-            httparse::Status::Complete(head_bytes) => head_bytes,
-            httparse::Status::Partial if bytes.len() > HEAD_BYTES_MAX => {
-                return Err(UpgradeError::TooLong);
-            }
-            httparse::Status::Partial => return Ok(None),
-        };
-        let status = response.code.unwrap_or_default();
-        if status != 101 {
-            let body = String::from_utf8_lossy(&bytes[head_bytes..]).into_owned();
-            let retry_after = header(&response, "Retry-After");
-            return Err(UpgradeError::Refused {
-                status,
-                body,
-                retry_after_s: retry_after
-                    .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok()),
-            });
-        }
-        if header(&response, "Sec-WebSocket-Accept") == Some(self.accept.as_bytes()) {
-            Ok(Some(head_bytes))
-        } else {
-            Err(UpgradeError::WrongAccept)
+        let answer = http::answer(bytes, 101, |response| {
+            http::header(response, "Sec-WebSocket-Accept") == Some(self.accept.as_bytes())
+        })?;
+        match answer {
+            Some((_, false)) => Err(UpgradeError::WrongAccept),
+            answer => Ok(answer.map(|(head_bytes, _)| head_bytes)),
         }
     }
-}
-
-fn header<'a>(response: &httparse::Response<'_, 'a>, name: &str) -> Option<&'a [u8]> {
-    let mut headers = response.headers.iter();
-    let found = headers.find(|header| header.name.eq_ignore_ascii_case(name));
-    found.map(|header| header.value)
 }
 
 #[cfg(test)]
@@ -163,20 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_why() {
-        let refused = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\n{\"code\":\"x\"}";
-        let error = upgrade().answer(refused).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            r#"the server refused the upgrade: 503 {"code":"x"}"#
-        );
-        assert!(matches!(
-            error,
-            UpgradeError::Refused {
-                retry_after_s: Some(1),
-                ..
-            }
-        ));
+    fn an_answer_to_another_key_is_none() {
         let foreign = b"HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: abc\r\n\r\n";
         assert!(matches!(
             upgrade().answer(foreign),

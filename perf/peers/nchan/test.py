@@ -43,6 +43,27 @@ class Publisher:
         return int(status.split()[1])
 
 
+class EventStream:
+    """A client's side of an event stream whose bytes are seen as sent."""
+
+    def __init__(self, port, path):
+        self.socket = socket.create_connection(("127.0.0.1", port), LIMIT_S)
+        self.reader = self.socket.makefile("rb")
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
+        self.head = read_head(self.reader)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.reader.close()
+        self.socket.close()
+
+    def block(self):
+        """The lines up to the next empty one."""
+        return list(iter(lambda: self.reader.readline().rstrip(b"\n"), b""))
+
+
 class Nchan(unittest.TestCase):
     def test_passes_ticks_on_unchanged_and_in_order(self):
         ticks = [(symbol, tick(symbol, seq)) for seq in range(5) for symbol in "AB"]
@@ -61,6 +82,21 @@ class Nchan(unittest.TestCase):
 
                 self.assertEqual(peer.end(), 0)
                 self.assertEqual(a.frame(), (CLOSE, b"\x03\xe9410 Gone"))
+
+    def test_passes_ticks_on_as_events(self):
+        ticks = [(symbol, tick(symbol, seq)) for seq in range(5) for symbol in "AB"]
+        with Peer(FOLDER) as peer, Publisher(peer.port) as publisher:
+            with EventStream(peer.port, "/sse?id=A") as a, EventStream(peer.port, "/sse?id=A,B") as both:
+                self.assertEqual(a.head[0], "HTTP/1.1 200 OK")
+                self.assertIn("Content-Type: text/event-stream; charset=utf-8", a.head)
+                self.assertFalse([line for line in a.head if line.startswith(("Transfer-Encoding", "Content-Length"))])
+                self.assertEqual([a.block(), both.block()], [[b": hi"]] * 2)
+                self.assertEqual(publisher.publish(ticks), [201] * 10)
+                for stream, expected in (a, ticks[::2]), (both, ticks):
+                    for _, body in expected:
+                        message_id, data = stream.block()
+                        self.assertTrue(message_id.startswith(b"id: "), message_id)
+                        self.assertEqual(data, b"data: " + body)
 
     def test_serves_255_symbols_to_one_and_pipelined_posts_to_all(self):
         symbols = [f"S{i:04}" for i in range(255)]

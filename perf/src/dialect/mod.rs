@@ -9,6 +9,7 @@ mod nats;
 mod nchan;
 mod sbe;
 mod socketio;
+mod sse;
 mod tickwire;
 
 use std::{collections::VecDeque, io, net::SocketAddr};
@@ -16,6 +17,8 @@ use std::{collections::VecDeque, io, net::SocketAddr};
 use serde::Deserialize;
 
 use crate::{
+    body::BodyError,
+    event_stream::EventStreamError,
     frame::{FrameError, Opcode},
     publisher::{Link, PublishError},
     ticks::{Batch, Symbols},
@@ -72,6 +75,15 @@ pub enum Event {
     Aside,
 }
 
+/// How what a server sends to a subscriber is made of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// WebSocket frames, behind an upgrade.
+    WebSocket,
+    /// Server-Sent Events, in the answer to a GET. The data of one are a text message.
+    EventStream,
+}
+
 /// Why a connection ended, though nobody asked it to.
 #[derive(Debug, thiserror::Error)]
 pub enum LostReason {
@@ -84,6 +96,12 @@ pub enum LostReason {
     /// No frame.
     #[error("the server sent {0}")]
     Frame(#[from] FrameError),
+    /// No event stream.
+    #[error(transparent)]
+    EventStream(#[from] EventStreamError),
+    /// No body of one, or its end.
+    #[error(transparent)]
+    Body(#[from] BodyError),
     /// A close frame.
     #[error("the server closed the connection: {code} {reason}")]
     Closed {
@@ -103,11 +121,11 @@ pub enum LostReason {
 /// What a subscriber sends before it is live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
-    /// Path of the upgrade.
+    /// Path of the request.
     pub path: String,
-    /// Headers beyond those of every upgrade.
+    /// Headers beyond those of every request of its framing.
     pub headers: Vec<(&'static str, String)>,
-    /// Messages, ready to be written; the first after the upgrade, each further one when the
+    /// Messages, ready to be written; the first after the answer, each further one when the
     /// server waits for it ([`Event::Next`]). Without any the connection is live at once.
     pub messages: VecDeque<Vec<u8>>,
 }
@@ -159,6 +177,11 @@ pub trait Dialect: Send + Sync {
     /// Its name, for [`of_worker`].
     fn name(&self) -> &'static str;
 
+    /// How its subscribers' connections are framed.
+    fn framing(&self) -> Framing {
+        Framing::WebSocket
+    }
+
     /// What the subscriber with `token` sends to get `symbols`.
     fn opening(&self, symbols: &[&str], token: &str) -> Opening;
 
@@ -193,6 +216,8 @@ pub fn named(name: &str) -> Option<Box<dyn Dialect>> {
         "socketio" => Box::new(socketio::SocketIo),
         "nchan" => Box::new(nchan::Nchan),
         "nats" => Box::new(nats::Nats),
+        "tickwire-sse" => Box::new(sse::TickwireSse),
+        "nchan-sse" => Box::new(sse::NchanSse),
         _ => return None,
     })
 }

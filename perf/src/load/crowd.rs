@@ -14,17 +14,20 @@ use serde::{Deserialize, Serialize};
 use super::{
     Tally,
     arrivals::Arrivals,
-    connecting, hint, look, no_events,
+    connecting,
+    handshake::Handshake,
+    hint, look, no_events,
     subscriber::{Phase, Shared, Subscriber},
 };
 use crate::{
     account::Ledger,
     dialect::{Dialect, LostReason},
+    http::AnswerError,
     latency::{Latencies, Quantiles},
     reference::References,
     schedule::Clock,
     ticks::Symbols,
-    upgrade::{ServerUrl, Upgrade, UpgradeError},
+    upgrade::UpgradeError,
 };
 
 /// The longest sleep between two looks at the clock.
@@ -137,7 +140,7 @@ struct Crowd<'a> {
     clock: Clock,
     tokens: &'a [String],
     epoll: OwnedFd,
-    upgrade: Upgrade,
+    handshake: Handshake,
     began: Instant,
     arrivals: Arrivals,
     guests: Vec<Option<Guest>>,
@@ -170,7 +173,7 @@ impl Rush {
             clock,
             tokens,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            upgrade: Upgrade::new(&ServerUrl::from(self.server)),
+            handshake: Handshake::new(dialect.framing(), self.server),
             began: Instant::now(),
             arrivals: if self.returns {
                 Arrivals::returning(self.clients)
@@ -277,7 +280,7 @@ impl Crowd<'_> {
             self.dialect
                 .opening_since(&names, (since.epoch, seq), token)
         };
-        let request = self.upgrade.request(&opening.path, &opening.headers);
+        let request = self.handshake.request(&opening);
         let ledger = Ledger::new(&[], 0);
         let reader = self.dialect.reader();
         let subscriber = Subscriber::new(socket.into(), request, opening.messages, reader, ledger);
@@ -304,7 +307,7 @@ impl Crowd<'_> {
         } else {
             subscriber.receive(&mut Shared {
                 bytes: &mut self.bytes,
-                upgrade: &self.upgrade,
+                handshake: &self.handshake,
                 symbols: &self.rush.symbols,
                 references: &mut self.references,
                 clock: &self.clock,
@@ -349,11 +352,11 @@ impl Crowd<'_> {
     fn count(&mut self, client: u64, reason: &LostReason) -> io::Result<()> {
         let mut at_least_s = None;
         match reason {
-            LostReason::Upgrade(UpgradeError::Refused {
+            LostReason::Upgrade(UpgradeError::Answer(AnswerError::Refused {
                 status,
                 retry_after_s,
                 ..
-            }) => {
+            })) => {
                 *self.rushed.refused.entry(*status).or_default() += 1;
                 at_least_s = *retry_after_s;
             }

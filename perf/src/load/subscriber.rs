@@ -1,4 +1,4 @@
-//! One subscriber: upgrade, subscribe, receive.
+//! One subscriber: ask, subscribe, receive.
 
 use std::{
     collections::VecDeque,
@@ -6,15 +6,16 @@ use std::{
     net::TcpStream,
 };
 
-use super::Tally;
+use super::{Tally, handshake::Handshake};
 use crate::{
     account::Ledger,
+    body::Body,
     dialect::{Event, LostReason, Reader, Tick},
+    event_stream::first_event,
     frame::{Carry, Frame, Opcode, first_frame, masked},
     reference::{Place, References},
     schedule::Clock,
     ticks::Symbols,
-    upgrade::Upgrade,
 };
 
 /// How far a connection has come.
@@ -35,6 +36,9 @@ pub(super) struct Subscriber {
     pub(super) phase: Phase,
     request: String,
     messages: VecDeque<Vec<u8>>,
+    /// Where its messages are events, what they come in.
+    body: Option<Body>,
+    /// Bytes of the handshake's answer, or of a message; those of a body without its chunks.
     carry: Carry,
     reader: Box<dyn Reader>,
     ledger: Ledger,
@@ -43,7 +47,7 @@ pub(super) struct Subscriber {
 /// What all subscribers use in turn.
 pub(super) struct Shared<'a> {
     pub(super) bytes: &'a mut Vec<u8>,
-    pub(super) upgrade: &'a Upgrade,
+    pub(super) handshake: &'a Handshake,
     pub(super) symbols: &'a Symbols,
     pub(super) references: &'a mut References,
     pub(super) clock: &'a Clock,
@@ -76,6 +80,7 @@ impl Subscriber {
             phase: Phase::Connecting,
             request,
             messages,
+            body: None,
             carry: Carry::default(),
             reader,
             ledger,
@@ -107,40 +112,77 @@ impl Subscriber {
         if self.phase == Phase::Live {
             shared.tally.bytes += (bytes.len() - carry.len()) as u64;
         }
-        let mut used = self.finish_upgrade(bytes, shared.upgrade)?;
-        while self.phase != Phase::Upgrading {
-            if self.reader.is_between_messages() {
-                used += self.take_known(&bytes[used..], shared.references, shared.tally);
-            }
-            let Some((frame, frame_bytes)) = first_frame(&bytes[used..])? else {
-                break;
+        let head_bytes = self.finish_handshake(bytes, shared.handshake)?;
+        let mut rest = &mut bytes[head_bytes..];
+        let mut used = 0;
+        if self.phase != Phase::Upgrading {
+            let (symbols, references) = (shared.symbols, &mut *shared.references);
+            let tally = &mut *shared.tally;
+            used = if let Some(body) = &mut self.body {
+                // Behind a head nothing has been kept yet.
+                let kept = carry.len().saturating_sub(head_bytes);
+                let length = kept + body.decode(&mut rest[kept..])?;
+                rest = &mut rest[..length];
+                self.take_all(first_event, rest, symbols, references, tally)?
+            } else {
+                self.take_all(first_frame, rest, symbols, references, tally)?
             };
-            let next = self.take(frame, shared.symbols, shared.tally)?;
-            if let Some((place, ts_us)) = next {
-                let frame = &bytes[used..used + frame_bytes];
-                shared.references.learn(place, ts_us, frame);
-            }
-            used += frame_bytes;
         }
-        carry.keep(&bytes[used..]);
+        carry.keep(&rest[used..]);
         self.carry = carry;
-        Ok(())
+        let open = self.body.as_ref().map_or(Ok(()), Body::check_open);
+        open.map_err(Into::into)
     }
 
-    /// The bytes of the upgrade's answer in front of the frames.
-    fn finish_upgrade(&mut self, bytes: &[u8], upgrade: &Upgrade) -> Result<usize, LostReason> {
+    /// The bytes of the handshake's answer in front of the messages.
+    fn finish_handshake(
+        &mut self,
+        bytes: &[u8],
+        handshake: &Handshake,
+    ) -> Result<usize, LostReason> {
         if self.phase != Phase::Upgrading {
             return Ok(0);
         }
-        let Some(head_bytes) = upgrade.answer(bytes)? else {
+        let Some((head_bytes, body)) = handshake.answer(bytes)? else {
             return Ok(0);
         };
+        self.body = body;
         self.phase = Phase::Live;
         if let Some(message) = self.messages.pop_front() {
             self.phase = Phase::Subscribing;
             say(&self.stream, &message)?;
         }
         Ok(head_bytes)
+    }
+
+    /// Takes all whole messages at the head of `bytes`, which `first` finds one by one; returns how
+    /// many bytes they took.
+    fn take_all<E>(
+        &mut self,
+        first: impl Fn(&[u8]) -> Result<Option<(Frame<'_>, usize)>, E>,
+        bytes: &[u8],
+        symbols: &Symbols,
+        references: &mut References,
+        tally: &mut Tally,
+    ) -> Result<usize, LostReason>
+    where
+        LostReason: From<E>,
+    {
+        let mut used = 0;
+        loop {
+            if self.reader.is_between_messages() {
+                used += self.take_known(&bytes[used..], references, tally);
+            }
+            let Some((frame, frame_bytes)) = first(&bytes[used..])? else {
+                return Ok(used);
+            };
+            let next = self.take(frame, symbols, tally)?;
+            if let Some((place, ts_us)) = next {
+                let frame = &bytes[used..used + frame_bytes];
+                references.learn(place, ts_us, frame);
+            }
+            used += frame_bytes;
+        }
     }
 
     /// Takes frames that are byte for byte those which the account expects.

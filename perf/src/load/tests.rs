@@ -1,3 +1,5 @@
+mod streams;
+
 use std::{
     net::{TcpListener, TcpStream},
     thread::{self, JoinHandle},

@@ -8,7 +8,7 @@ use super::{
     metric::{DELIVERED_SHARE_MIN, Metric, Which},
     ramps,
     results::{Place, Results},
-    servers::{Role, TICKWIRE},
+    servers::{Role, TICKWIRE, TICKWIRE_EDGE},
 };
 
 /// What is compared, and its name.
@@ -30,8 +30,8 @@ pub fn section(results: &Results, text: &mut String) {
     let _ = write!(
         text,
         "## Where another server is better\n\n\
-         Every figure in which a server that did the same job has a better median than `{TICKWIRE}`. \
-         Servers that delivered less than {} % there are left out: what is not delivered costs \
+         Every figure in which a server that did the same job has a better median than `{TICKWIRE}`, or \
+         than `{TICKWIRE_EDGE}` where that plays instead. Servers that delivered less than {} % there are left out: what is not delivered costs \
          nothing. So are the bare programs, which do a part of the job only. *Clear* means that it \
          was better in every round.\n\n",
         number(DELIVERED_SHARE_MIN * 100.0)
@@ -57,18 +57,24 @@ pub fn section(results: &Results, text: &mut String) {
     }
 }
 
-/// The whole of a ramp, which has one result; every point of other scenarios.
+/// Where the others are compared with ours: the whole of a ramp, which has one result; every point of
+/// other scenarios.
 fn places<'a>(results: &'a Results, scenario: &'a str) -> Vec<Place<'a>> {
+    let server = if results.runs_of(scenario, TICKWIRE_EDGE).next().is_some() {
+        TICKWIRE_EDGE
+    } else {
+        TICKWIRE
+    };
     if ramps::is_ramp(scenario) {
         let which = Which::default();
         return vec![Place {
             scenario,
-            server: TICKWIRE,
+            server,
             which,
         }];
     }
     let places = results.places(scenario).into_iter();
-    places.map(|place| place.of(TICKWIRE)).collect()
+    places.map(|place| place.of(server)).collect()
 }
 
 fn rows(results: &Results, ours: Place<'_>, table: &mut Table) {

@@ -16,7 +16,7 @@ use super::{
 
 /// The scenarios that a full comparison has, in the order of the report. What a run holds beyond
 /// them follows by name.
-const SCENARIOS: [(&str, &str); 13] = [
+const SCENARIOS: [(&str, &str); 14] = [
     ("hot", "Every subscriber follows the same symbol."),
     (
         "watchlist",
@@ -59,6 +59,10 @@ const SCENARIOS: [(&str, &str); 13] = [
     (
         "soak",
         "Ticks, clients that come and go, storms, slow clients and bad input at once, minute by minute.",
+    ),
+    (
+        "sse",
+        "As `hot`, by Server-Sent Events: tickwire's engine and edge together beside Nchan.",
     ),
 ];
 

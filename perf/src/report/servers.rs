@@ -12,6 +12,8 @@ pub const UWEBSOCKETS: &str = "uwebsockets";
 pub const TOKIO_4K: &str = "tokio-tungstenite-4k";
 /// What all is about.
 pub const TICKWIRE: &str = "tickwire";
+/// The same with an edge in front of it.
+pub const TICKWIRE_EDGE: &str = "tickwire-edge";
 
 /// What a server is in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -284,6 +284,30 @@ fn another_server_is_better_only_if_it_did_the_job() {
 }
 
 #[test]
+fn event_streams_are_compared_with_those_of_the_edge() {
+    let named = |made: Made, server| Made { server, ..made };
+    let runs: Vec<Run> = (1..=5)
+        .flat_map(|round| {
+            let servers = [
+                named(TICKWIRE, "tickwire-edge"),
+                named(UWEBSOCKETS, "nchan-sse"),
+            ];
+            servers.map(|server| {
+                let mut run = server.run("sse", round);
+                run.points[0].subscribers = 5_000;
+                run.points[0].rate = 20.0;
+                run
+            })
+        })
+        .collect();
+    let text = report(&runs);
+    let worse = "| sse | p99 ms | nchan-sse | 7.00 | 8.00 | 1.14 | yes |";
+    assert_has(&text, worse);
+    assert_has(&text, "from the edge | ≤ 0 | 0 | met |");
+    assert_has(&text, "× Nchan's EventSource | – | 0.857 | shown |");
+}
+
+#[test]
 fn ramps_show_what_was_held_and_what_ended_it() {
     let mut runs = Vec::new();
     for round in 1..=5 {

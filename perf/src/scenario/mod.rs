@@ -60,6 +60,8 @@ pub enum Scenario {
     Churn,
     /// All of that at once.
     Soak,
+    /// Server-Sent Events to many subscribers of one symbol.
+    Sse,
 }
 
 /// Its figures.
@@ -167,6 +169,7 @@ impl Scenario {
             (Self::Slow, rounds(5, 5)),
             (Self::Churn, rounds(1, 1)),
             (Self::Soak, rounds(1, 1)),
+            (Self::Sse, rounds(5, 1)),
         ];
         // What a first look goes without.
         let skipped = |scenario| {
@@ -180,6 +183,7 @@ impl Scenario {
                 Self::Slow,
                 Self::Churn,
                 Self::Soak,
+                Self::Sse,
             ];
             quick && long.contains(&scenario)
         };
@@ -277,6 +281,12 @@ impl Scenario {
                 per_subscriber: 10,
                 ..common
             },
+            Self::Sse => Settings {
+                subscribers: 5_000,
+                rate: 20,
+                duration_s: 60.0,
+                ..common
+            },
             Self::Slow => Settings {
                 subscribers: 900,
                 rate: 200,
@@ -322,7 +332,9 @@ impl Scenario {
         signer: &Signer,
     ) -> Result<Vec<Point>, PlayError> {
         match self {
-            Self::Hot | Self::Watchlist | Self::Firehose => steady::play(settings, arena, signer),
+            Self::Hot | Self::Watchlist | Self::Firehose | Self::Sse => {
+                steady::play(settings, arena, signer)
+            }
             Self::Burst => burst::play(settings, arena, signer),
             Self::Idle => idle::play(settings, arena, signer),
             Self::Latency => latency::play(settings, arena, signer),

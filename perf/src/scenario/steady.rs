@@ -1,4 +1,4 @@
-//! One rate, one window: `hot`, `watchlist`, `firehose`.
+//! One rate, one window: `hot`, `watchlist`, `firehose`, `sse`.
 
 use super::{Arena, P99_MAX_US, PlayError, Settings};
 use crate::{run::Point, schedule::Schedule, session::Session, token::Signer};
