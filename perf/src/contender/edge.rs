@@ -40,6 +40,7 @@ pub(super) fn line<'a>(
         beside(tickwire).display().to_string(),
         "--set=per_ip_rate=0".to_owned(),
         "--set=per_ip_connections_max=0".to_owned(),
+        "--set=per_ip_sockets_max=0".to_owned(),
         "--set=threads=1".to_owned(),
         format!("--listen={listen}"),
         format!("--admin={}", port(3)),
