@@ -196,13 +196,13 @@ async fn a_client_that_does_not_read_costs_itself_only() {
     let mut publisher = site.publisher();
     let publishing = std::thread::spawn(move || {
         for begin in 0..1_000 {
-            publisher.trades("A", begin * 100 + 1..=(begin + 1) * 100);
+            publisher.trades("A", begin * 50 + 1..=(begin + 1) * 50);
             std::thread::sleep(Duration::from_millis(5));
         }
         publisher
     });
     let mut account = crate::account::Account::default();
-    while account.at < 100_000 {
+    while account.at < 50_000 {
         account.take(&reader.next().await.unwrap());
     }
     assert_eq!(account.gapped, 0);
