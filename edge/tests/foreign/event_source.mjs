@@ -11,7 +11,8 @@ const { chromium } = require('playwright-core');
 const [origin, token, query] = process.argv.slice(2);
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox'],
+  // In a container there is no sandbox to be had, and little shared memory.
+  args: ['--no-sandbox', '--disable-dev-shm-usage'],
 });
 const page = await browser.newPage();
 await page.exposeFunction('told', (line) => console.log(line));

@@ -16,7 +16,8 @@ const PATIENCE_MS = 90_000;
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox'],
+  // In a container there is no sandbox to be had, and little shared memory.
+  args: ['--no-sandbox', '--disable-dev-shm-usage'],
 });
 await mkdir(folder, { recursive: true });
 
