@@ -1,7 +1,7 @@
 //! The command line: settings from flags, environment and file, as `tickwire serve` has them.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
@@ -10,12 +10,14 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 use tickwire_edge::{Edge, config::Config};
-use tickwire_engine::config::{LogFormat, Setting, Sources, to_toml};
+use tickwire_engine::{
+    config::{LogFormat, Setting, Sources, environment, to_toml},
+    logging,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
-use tracing_subscriber::EnvFilter;
 
 /// Server-Sent Events and long poll for clients of a tickwire engine.
 ///
@@ -52,7 +54,7 @@ struct Args {
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
     /// Any key of the config file; may be repeated. The flags above win.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Setting>,
     /// Drain when standard input ends, as it does with a process that holds its other end.
     #[arg(long)]
@@ -96,7 +98,7 @@ fn print(config: &Config) -> anyhow::Result<()> {
 }
 
 fn serve(config: Config, while_stdin: bool) -> anyhow::Result<()> {
-    start_log(&config);
+    logging::start(config.log_format, &config.log_level);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.threads > 0 {
         runtime.worker_threads(config.threads);
@@ -167,24 +169,10 @@ impl Stop {
     }
 }
 
-fn start_log(config: &Config) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log_level))
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    match config.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-}
-
 fn load(args: &Args) -> anyhow::Result<Config> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
     let sources = Sources {
         file: args.config.clone(),
-        environment: std::env::vars_os().filter_map(text).collect(),
+        environment: environment(),
         flags: flags(args),
     };
     Ok(sources.load()?)
@@ -212,21 +200,10 @@ fn flags(args: &Args) -> Vec<Setting> {
             log_format.map(|value| value.get_name().to_owned()),
         ),
     ];
-    let named = named.into_iter().filter_map(|(key, value)| {
-        Some(Setting {
-            key: key.to_owned(),
-            value: value?,
-        })
-    });
+    let named = named
+        .into_iter()
+        .filter_map(|(key, value)| Some(Setting::new(key, value?)));
     args.set.iter().cloned().chain(named).collect()
-}
-
-fn setting(text: &str) -> Result<Setting, &'static str> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok(Setting {
-        key: key.trim().to_owned(),
-        value: value.trim().to_owned(),
-    })
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ mod few;
 mod floor;
 pub mod ingest;
 pub mod listeners;
+pub mod logging;
 pub mod market;
 pub mod metrics;
 mod peer;

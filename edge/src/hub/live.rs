@@ -6,9 +6,9 @@ use tickwire_proto::{
     cursor::Cursor,
     json,
     pattern::Selector,
-    reply::{Accepted, ErrorReply, Gap, GapReason, Start},
+    reply::{Accepted, ErrorReply, Gap, Start},
     request::Rejected,
-    session::{Event, Lost, Violation},
+    session::{Event, Violation},
     symbol::Symbol,
     tick::{FeedState, Marks, Tick},
 };
@@ -36,7 +36,7 @@ impl State {
             Event::Tick(tick, marks) if marks.snapshot => self.snapshot(&tick, wakers),
             Event::Tick(tick, _) => self.tick(&tick, wakers),
             Event::Gap(gap) => self.gap(&gap, wakers),
-            Event::Lost(lost) => self.gap(&unnamed(&lost), wakers),
+            Event::Lost(lost) => self.gap(&lost.to_gap(), wakers),
             Event::Feed { symbol, state } => self.feed(symbol, state, wakers),
             Event::Cursor(cursor) => self.cursor(cursor),
             Event::Answer(reply) => self.replayed(&reply, wakers),
@@ -274,18 +274,5 @@ impl State {
         all.filter(|(_, state)| matches(state))
             .map(|(symbol, _)| symbol)
             .collect()
-    }
-}
-
-/// Ticks that nobody named: the engine's history no longer had them.
-fn unnamed(lost: &Lost) -> Gap {
-    Gap {
-        symbol: lost.symbol,
-        channel: lost.channel,
-        epoch: lost.epoch,
-        from: Some(lost.from),
-        to: lost.to,
-        reason: GapReason::History,
-        replay: None,
     }
 }

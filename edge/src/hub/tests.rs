@@ -24,8 +24,13 @@ fn hub(change: impl FnOnce(&mut Config)) -> Arc<Hub> {
     change(&mut config);
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     let hub = Hub::new(Arc::new(config), metrics);
-    hub.tell(vec![Event::Connected(Welcome {
-        session: "s".to_owned(),
+    hub.tell(vec![connected("s")]);
+    hub
+}
+
+fn connected(session: &str) -> Event {
+    Event::Connected(Welcome {
+        session: session.to_owned(),
         protocol: Subprotocol::Sbe,
         heartbeat_ms: 5_000,
         token_exp: 0,
@@ -34,8 +39,7 @@ fn hub(change: impl FnOnce(&mut Config)) -> Arc<Hub> {
             message_bytes: 65_536,
             ops_per_s: 10,
         },
-    })]);
-    hub
+    })
 }
 
 fn symbol(text: &str) -> Symbol {
@@ -87,6 +91,35 @@ fn cursor(position: u64) -> Event {
         tape: 7,
         position,
         admitted_ns: 0,
+    })
+}
+
+/// A cursor that this edge's history does not reach.
+fn foreign(own: Option<EdgePosition>) -> EdgeCursor {
+    EdgeCursor {
+        engine: Cursor {
+            tape: 7,
+            position: 3,
+            admitted_ns: 0,
+        },
+        own,
+    }
+}
+
+/// A trade of `A` that the replay `id` brings.
+fn answer(id: u32, seq: u64) -> Event {
+    let marks = Marks {
+        replay: Some(id),
+        ..Marks::default()
+    };
+    Event::Answer(Reply::Tick(tick("A", Channel::Trade, 1, seq), marks))
+}
+
+/// The end of the replay `id`.
+fn replayed(id: u32) -> Event {
+    Event::Answer(Reply::Replayed {
+        id: Some(id),
+        cursor: None,
     })
 }
 
@@ -236,17 +269,10 @@ fn what_the_history_does_not_reach_the_engine_replays_and_the_seam_is_clean() {
     confirm(&hub, &["A"]);
     hub.tell(vec![start("A", 1, Some(9), None), trade("A", 10)]);
     hub.take_orders();
-    let foreign = EdgeCursor {
-        engine: Cursor {
-            tape: 7,
-            position: 3,
-            admitted_ns: 0,
-        },
-        own: Some(EdgePosition {
-            edge: 1,
-            position: 2,
-        }),
-    };
+    let foreign = foreign(Some(EdgePosition {
+        edge: 1,
+        position: 2,
+    }));
     let client = hub.join(&request("A", Some(foreign))).unwrap();
     let orders = hub.take_orders();
     let [
@@ -263,13 +289,6 @@ fn what_the_history_does_not_reach_the_engine_replays_and_the_seam_is_clean() {
     hub.replay_asked(*key, *session, Some(3));
     // What comes meanwhile waits for what the engine replays.
     hub.tell(vec![trade("A", 11)]);
-    let answer = |seq| {
-        let marks = Marks {
-            replay: Some(3),
-            ..Marks::default()
-        };
-        Event::Answer(Reply::Tick(tick("A", Channel::Trade, 1, seq), marks))
-    };
     let started = Reply::Start(Start {
         symbol: symbol("A"),
         epoch: 1,
@@ -277,18 +296,14 @@ fn what_the_history_does_not_reach_the_engine_replays_and_the_seam_is_clean() {
         quote: None,
         replay: Some(3),
     });
-    hub.tell(vec![Event::Answer(started), answer(8), answer(9)]);
+    hub.tell(vec![Event::Answer(started), answer(3, 8), answer(3, 9)]);
     assert_eq!(short(&client), ["ack", "A from 7", "A8", "A9"]);
     // The replay reaches further than what the edge has heard so far.
-    let replayed = Reply::Replayed {
-        id: Some(3),
-        cursor: None,
-    };
     hub.tell(vec![
-        answer(10),
-        answer(11),
-        answer(12),
-        Event::Answer(replayed),
+        answer(3, 10),
+        answer(3, 11),
+        answer(3, 12),
+        replayed(3),
     ]);
     assert_eq!(short(&client), ["A10", "A11", "A12", "replayed"]);
     hub.tell(vec![trade("A", 12), trade("A", 13)]);
@@ -298,15 +313,7 @@ fn what_the_history_does_not_reach_the_engine_replays_and_the_seam_is_clean() {
 #[test]
 fn a_replay_begins_again_with_the_next_engine_and_repeats_nothing() {
     let hub = hub(|_| {});
-    let none = EdgeCursor {
-        engine: Cursor {
-            tape: 7,
-            position: 3,
-            admitted_ns: 0,
-        },
-        own: None,
-    };
-    let client = hub.join(&request("A", Some(none))).unwrap();
+    let client = hub.join(&request("A", Some(foreign(None)))).unwrap();
     let asked = |hub: &Hub, id| {
         let orders = hub.take_orders();
         let replay = orders.into_iter().find_map(|order| match order {
@@ -319,37 +326,16 @@ fn a_replay_begins_again_with_the_next_engine_and_repeats_nothing() {
         hub.replay_asked(client, session, Some(id));
     };
     asked(&hub, 3);
-    let answer = |id, seq| {
-        let marks = Marks {
-            replay: Some(id),
-            ..Marks::default()
-        };
-        Event::Answer(Reply::Tick(tick("A", Channel::Trade, 1, seq), marks))
-    };
     hub.tell(vec![answer(3, 8), answer(3, 9)]);
     hub.lost();
-    hub.tell(vec![Event::Connected(Welcome {
-        session: "t".to_owned(),
-        protocol: Subprotocol::Sbe,
-        heartbeat_ms: 5_000,
-        token_exp: 0,
-        limits: Limits {
-            symbols: 1_024,
-            message_bytes: 65_536,
-            ops_per_s: 10,
-        },
-    })]);
+    hub.tell(vec![connected("t")]);
     asked(&hub, 4);
-    let replayed = Reply::Replayed {
-        id: Some(4),
-        cursor: None,
-    };
     hub.tell(vec![
         answer(3, 10),
         answer(4, 8),
         answer(4, 9),
         answer(4, 10),
-        Event::Answer(replayed),
+        replayed(4),
     ]);
     assert_eq!(
         short(&client),
@@ -360,15 +346,7 @@ fn a_replay_begins_again_with_the_next_engine_and_repeats_nothing() {
 #[test]
 fn more_than_is_kept_of_a_replay_becomes_a_gap() {
     let hub = hub(|config| config.replay_bytes_max = 200);
-    let none = EdgeCursor {
-        engine: Cursor {
-            tape: 7,
-            position: 3,
-            admitted_ns: 0,
-        },
-        own: None,
-    };
-    let client = hub.join(&request("A", Some(none))).unwrap();
+    let client = hub.join(&request("A", Some(foreign(None)))).unwrap();
     let orders = hub.take_orders();
     let Some(Order::Replay {
         client: key,
@@ -379,17 +357,8 @@ fn more_than_is_kept_of_a_replay_becomes_a_gap() {
         panic!("{orders:?}");
     };
     hub.replay_asked(*key, *session, Some(3));
-    let marks = Marks {
-        replay: Some(3),
-        ..Marks::default()
-    };
-    let answers =
-        (1..=5).map(|seq| Event::Answer(Reply::Tick(tick("A", Channel::Trade, 1, seq), marks)));
-    hub.tell(answers.collect());
-    hub.tell(vec![Event::Answer(Reply::Replayed {
-        id: Some(3),
-        cursor: None,
-    })]);
+    hub.tell((1..=5).map(|seq| answer(3, seq)).collect());
+    hub.tell(vec![replayed(3)]);
     assert_eq!(
         short(&client),
         ["ack", "A from 0", "A1", "A2", "A gap 3-5", "replayed"]

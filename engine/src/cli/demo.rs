@@ -13,6 +13,7 @@ use tickwire_engine::{
     Engine, PublishError, Publisher, clock,
     config::{Config, validate},
     door::auth::sign_hs256,
+    logging,
     market::{Market, SYMBOLS_MAX},
     tape::{Event, Position, Tape},
 };
@@ -24,7 +25,7 @@ use tickwire_proto::{
 
 use self::page::Page;
 use super::{
-    UsageError, logging, say, serve,
+    UsageError, say, serve,
     stop::{LOOK_EVERY, Stop},
     token,
 };

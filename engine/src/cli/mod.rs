@@ -2,7 +2,6 @@
 
 mod demo;
 mod format;
-mod logging;
 mod publish;
 mod serve;
 mod stop;

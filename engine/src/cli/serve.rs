@@ -13,12 +13,13 @@ use std::{
 use anyhow::{Context as _, bail};
 use tickwire_engine::{
     Engine,
-    config::{Config, ConfigError, Idle, LogFormat, Setting, Sources, to_toml},
+    config::{Config, ConfigError, Idle, LogFormat, Setting, Sources, environment, to_toml},
     listeners::Listeners,
+    logging,
     takeover::{Offer, Predecessor},
 };
 
-use super::{UsageError, logging, say, stop::Stop};
+use super::{UsageError, say, stop::Stop};
 
 /// How often it is looked whether all threads are alive, and whether another process serves.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
@@ -54,7 +55,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
     /// Any key of the config file; may be repeated. The flags above win.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Setting>,
     /// Check the settings, print all of them as TOML, and end.
     #[arg(long)]
@@ -63,7 +64,7 @@ pub struct Args {
 
 /// Serves until a signal, or until another process has taken over; then drains.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let config = load(args, std::env::vars_os())?;
+    let config = load(args, environment())?;
     if args.check {
         return say(to_toml(&config)?.trim_end());
     }
@@ -130,15 +131,11 @@ pub fn check_threads(engine: &Engine) -> anyhow::Result<()> {
     }
 }
 
-type Variable = (std::ffi::OsString, std::ffi::OsString);
-
-/// Puts the sources together. A variable that is not UTF-8 is none of ours, or no value of ours.
-fn load(args: &Args, environment: impl Iterator<Item = Variable>) -> Result<Config, UsageError> {
-    let text =
-        |(name, value): Variable| Some((name.into_string().ok()?, value.into_string().ok()?));
+/// Puts the sources together.
+fn load(args: &Args, environment: Vec<(String, String)>) -> Result<Config, UsageError> {
     let sources = Sources {
         file: args.config.clone(),
-        environment: environment.filter_map(text).collect(),
+        environment,
         flags: flags(args),
     };
     sources
@@ -160,26 +157,15 @@ fn flags(args: &Args) -> Vec<Setting> {
         ),
         ("log_format", args.log_format.as_ref().and_then(name)),
     ];
-    let named = named.into_iter().filter_map(|(key, value)| {
-        Some(Setting {
-            key: key.to_owned(),
-            value: value?,
-        })
-    });
+    let named = named
+        .into_iter()
+        .filter_map(|(key, value)| Some(Setting::new(key, value?)));
     args.set.iter().cloned().chain(named).collect()
 }
 
 /// The name of an enum's value, which the flag and the file share.
 fn name(value: &impl clap::ValueEnum) -> Option<String> {
     Some(value.to_possible_value()?.get_name().to_owned())
-}
-
-fn setting(text: &str) -> Result<Setting, &'static str> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok(Setting {
-        key: key.trim().to_owned(),
-        value: value.trim().to_owned(),
-    })
 }
 
 #[cfg(test)]
@@ -198,7 +184,7 @@ mod tests {
         let args = Line::try_parse_from(format!("serve {line}").split_whitespace())
             .unwrap()
             .args;
-        load(&args, [("TICKWIRE_FLOORS".into(), "5".into())].into_iter())
+        load(&args, vec![("TICKWIRE_FLOORS".into(), "5".into())])
     }
 
     #[test]

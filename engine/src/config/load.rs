@@ -1,8 +1,10 @@
 //! From defaults, file, environment and flags to one checked set of settings.
 
 use std::{
+    ffi::OsString,
     fmt, fs,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use figment::{
@@ -52,6 +54,34 @@ pub struct Setting {
     pub key: String,
     /// Its value as a text; what it must look like depends on the key.
     pub value: String,
+}
+
+impl Setting {
+    /// `key` set to `value`.
+    pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+}
+
+/// `KEY=VALUE`, as it stands on a command line.
+impl FromStr for Setting {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+        Ok(Self::new(key.trim(), value.trim()))
+    }
+}
+
+/// This process's variables. One that is not UTF-8 is none of ours, or no value of ours.
+pub fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }
 
 /// Why there are no settings.

@@ -13,7 +13,7 @@ mod networks;
 mod ranges;
 
 pub use check::validate;
-pub use load::{ConfigError, Setting, Settings, Sources, keys, to_toml};
+pub use load::{ConfigError, Setting, Settings, Sources, environment, keys, to_toml};
 pub use networks::Networks;
 pub use ranges::{Check, Conflict, Invalid, OutOfRange};
 

@@ -3,7 +3,7 @@
 use crate::{
     cursor::Cursor,
     pattern::Selector,
-    reply::{Accepted, ErrorReply, Gap, Narrowed, Reply, Start, Welcome},
+    reply::{Accepted, ErrorReply, Gap, GapReason, Narrowed, Reply, Start, Welcome},
     request::Rejected,
     symbol::Symbol,
     tick::{Channel, FeedState, Marks, Tick},
@@ -88,6 +88,21 @@ pub struct Lost {
     pub from: u64,
     /// Last missing seq; `None`: the epoch ended and nobody said where.
     pub to: Option<u64>,
+}
+
+impl Lost {
+    /// The same in the words of the wire: what no engine replayed is no longer in its history.
+    pub fn to_gap(&self) -> Gap {
+        Gap {
+            symbol: self.symbol,
+            channel: self.channel,
+            epoch: self.epoch,
+            from: Some(self.from),
+            to: self.to,
+            reason: GapReason::History,
+            replay: None,
+        }
+    }
 }
 
 /// An invariant of the account that does not hold.

@@ -4,8 +4,7 @@ use std::io::{self, Write};
 
 use tickwire_proto::{
     json::{write_feed, write_gap, write_tick},
-    reply::{Gap, GapReason},
-    session::{Event, Lost, Totals},
+    session::{Event, Totals},
 };
 
 use super::stats::Stats;
@@ -115,25 +114,11 @@ fn write_line(out: &mut Vec<u8>, event: &Event) {
     match event {
         Event::Tick(tick, marks) => write_tick(out, tick, marks),
         Event::Gap(gap) => write_gap(out, gap),
-        Event::Lost(lost) => write_gap(out, &gap_of(lost)),
+        Event::Lost(lost) => write_gap(out, &lost.to_gap()),
         Event::Feed { symbol, state } => write_feed(out, symbol, *state),
         _ => return,
     }
     out.push(b'\n');
-}
-
-/// Ticks that the session found missing itself read like the engine's own gaps: what no engine
-/// replayed is no longer in its history.
-fn gap_of(lost: &Lost) -> Gap {
-    Gap {
-        symbol: lost.symbol,
-        channel: lost.channel,
-        epoch: lost.epoch,
-        from: Some(lost.from),
-        to: lost.to,
-        reason: GapReason::History,
-        replay: None,
-    }
 }
 
 fn hand_out(out: &mut Vec<u8>) -> Result<(), PipeClosed> {
@@ -150,6 +135,7 @@ fn hand_out(out: &mut Vec<u8>) -> Result<(), PipeClosed> {
 #[cfg(test)]
 mod tests {
     use tickwire_proto::{
+        session::Lost,
         symbol::Symbol,
         tick::{Channel, FeedState},
     };

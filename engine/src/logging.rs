@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tickwire_engine::config::LogFormat;
 use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
 
 /// Begins to log; `level` is a `tracing` filter that the config's check has passed.
 pub fn start(format: LogFormat, level: &str) {
