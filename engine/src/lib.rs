@@ -77,6 +77,7 @@ pub mod system;
 pub mod takeover;
 pub mod tape;
 pub mod threads;
+mod tidy;
 
 pub use engine::{Engine, StartError};
 pub use floor::Rehearsal;

@@ -131,6 +131,7 @@ fn accept_some(listener: &Readiness, hall: &Rc<Hall>) -> Result<Queue, Errno> {
 
 /// Decides, before a byte is read, whether a connection is worth a handshake.
 fn receive(hall: &Rc<Hall>, socket: OwnedFd, peer: SocketAddr) {
+    hall.tidying.postpone(hall.clock.now());
     let origin = Origin::of(peer, hall.trusted());
     if let Err(refusal) = hall.may_knock(origin) {
         // The limit of connections is looked at behind the allowance.
@@ -170,7 +171,7 @@ async fn attend_desk(hall: &Hall) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks after what changes slowly: key files, forgotten IPs, and what the gauges show.
+/// Looks after what changes slowly: key files, forgotten IPs, free memory, and what the gauges show.
 async fn keep_house(hall: &Hall) {
     loop {
         sleep(hall.reload_interval).await;
@@ -183,6 +184,7 @@ async fn keep_house(hall: &Hall) {
         }
         hall.per_ip.age();
         hall.questions.age();
+        hall.tidying.run(hall.clock.now(), || hall.users.shrink());
         hall.metrics
             .per_ip_table
             .set(hall.per_ip.remembered() as i64);

@@ -31,8 +31,9 @@ use super::{
 };
 use crate::{
     bell::Readiness,
-    clock,
+    clock::{self, Clock},
     config::{Config, Networks},
+    tidy::Tidying,
 };
 
 /// Refused connections that are kept until the peer has read the answer; above, they are closed
@@ -69,6 +70,8 @@ pub(super) struct Hall {
     asking: Places,
     handover: Arc<dyn Handover>,
     config: Arc<Config>,
+    pub(super) clock: Clock,
+    pub(super) tidying: Tidying,
     last_number: Cell<u64>,
     scratch: RefCell<Box<[u8]>>,
 }
@@ -104,6 +107,8 @@ impl Hall {
             reload_interval: Duration::from_millis(config.jwt_reload_ms.max(1)),
             closing: Closing::default(),
             leaving: Closing::default(),
+            clock: Clock::default(),
+            tidying: Tidying::default(),
             // Random, so that the sessions of two runs do not look alike in logs; without the top
             // bit, so that counting never wraps.
             last_number: Cell::new(rand::random::<u64>() >> 1),

@@ -140,6 +140,13 @@ impl Users {
         (tables.sessions.len(), tables.per_ip.len())
     }
 
+    /// Keeps no more room than there are users and IPs.
+    pub fn shrink(&self) {
+        let mut tables = self.lock();
+        tables.sessions.shrink_to_fit();
+        tables.per_ip.shrink_to_fit();
+    }
+
     /// Strikes the oldest connections of `sub` above `most` off the table and names them.
     ///
     /// They count no more from here on, whenever their owners get around to closing them.

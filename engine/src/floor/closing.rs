@@ -97,6 +97,7 @@ impl Floor {
         let Some(connection) = self.connections.try_remove(index as usize) else {
             return;
         };
+        self.tidying.postpone(self.now);
         self.reader.forget(&connection.socket);
         self.sends.unseat(index);
         self.desk

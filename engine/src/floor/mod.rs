@@ -70,6 +70,7 @@ use crate::{
     door::{Admitted, AuthDesk, TokenError},
     metrics::FloorMetrics,
     tape::{Position, Tape},
+    tidy::Tidying,
 };
 
 /// What reaches a floor from other threads.
@@ -172,6 +173,7 @@ struct Floor {
     held: Vec<(u32, u32)>,
     /// When the gauges of queues were last brought up to date.
     queues_observed: Millis,
+    tidying: Tidying,
     draining: bool,
 }
 
@@ -211,6 +213,7 @@ impl Floor {
             ready: VecDeque::new(),
             held: Vec::new(),
             queues_observed: Millis::default(),
+            tidying: Tidying::default(),
             draining: false,
         })
     }

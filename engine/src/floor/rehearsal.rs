@@ -188,6 +188,8 @@ impl Rehearsal {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use tickwire_proto::price::Decimal;
 
     use super::*;
@@ -238,6 +240,31 @@ mod tests {
             (rehearsal.delivered(), rehearsal.sends() - before),
             (16, 12)
         );
+    }
+
+    #[test]
+    fn requests_beyond_the_time_of_a_turn_wait_for_the_next() {
+        const CLIENTS: usize = 20;
+        let config = Config {
+            // Over after the first request, however fast it was.
+            requests_us_per_turn: 0,
+            ..Config::default()
+        };
+        let mut rehearsal = Rehearsal::new(config).unwrap();
+        for _ in 0..CLIENTS {
+            rehearsal.seat(Subprotocol::Json, [], 0).unwrap();
+        }
+        while rehearsal.turn().unwrap() {}
+        let ping = br#"{"op":"ping","id":1}"#;
+        let mut frame = vec![0x81, 0x80 | ping.len() as u8, 0, 0, 0, 0];
+        frame.extend_from_slice(ping);
+        for mut client in &rehearsal.audience {
+            client.write_all(&frame).unwrap();
+        }
+        for answered in 1..=CLIENTS {
+            assert!(rehearsal.floor.turn_now(true).unwrap().is_busy());
+            assert_eq!(rehearsal.floor.ready.len(), CLIENTS - answered);
+        }
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl Timers {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
+    /// Keeps no more room than there are entries.
+    pub fn shrink(&mut self) {
+        self.heap.shrink_to_fit();
+    }
+
     /// How many entries there are, those overtaken by earlier ones included.
     pub fn len(&self) -> usize {
         self.heap.len()

@@ -108,6 +108,7 @@ async fn serve(mut floor: Floor) -> io::Result<()> {
             Err(error) => return Poll::Ready(Err(error)),
             Ok(Turn::Over) => return Poll::Ready(Ok(())),
             Ok(Turn::Busy) => idle_since = Instant::now(),
+            Ok(Turn::Idle) if floor.tidy() => {}
             Ok(Turn::Idle)
                 if floor.may_park(idle_since) && floor.fall_asleep(&bell, sleep.as_mut(), cx) =>
             {
@@ -242,6 +243,17 @@ impl Floor {
         self.metrics.audiences.set(self.audiences.len() as i64);
     }
 
+    /// Lets go of the room that a crowd took, once it has left; returns whether it was time.
+    fn tidy(&mut self) -> bool {
+        self.tidying.run(self.now, || {
+            self.connections.shrink_to_fit();
+            self.pending.shrink_to_fit();
+            self.timers.shrink();
+            self.dirty.shrink_to_fit();
+            self.ready.shrink_to_fit();
+        })
+    }
+
     fn may_park(&self, idle_since: Instant) -> bool {
         match self.config.idle {
             Idle::Park => true,
@@ -274,6 +286,7 @@ impl Floor {
             .into_iter()
             .chain(self.audience_holds.next());
         let next = self.timers.next().into_iter().chain(holds);
+        let next = next.chain(self.tidying.due());
         let until = next.min().map_or(SLEEP_MAX, |next| self.clock.until(next));
         sleep
             .as_mut()

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod heap;
 // Loom and Miri cannot map memory; there the tape lives on the heap.
 #[cfg(not(any(tickwire_loom, miri)))]
 pub mod map;

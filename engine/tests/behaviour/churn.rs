@@ -85,3 +85,36 @@ fn connections_that_come_and_go_leave_no_count_and_no_file_behind() {
         eventually("the files are closed", || open_files(&serve) <= files);
     }
 }
+
+/// What the process has of the machine's memory, KiB (`proc(5)`, `VmRSS`).
+fn resident_kib(serve: &Serve) -> u64 {
+    let path = format!("/proc/{}/status", serve.process.id());
+    let status = std::fs::read_to_string(path).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.and_then(|kib| kib.parse().ok()).expect("a size")
+}
+
+#[test]
+fn the_memory_of_a_crowd_goes_back_to_the_system_once_it_has_left() {
+    let serve = Serve::with(&["--set=first_subscribe_s=600", "--set=ping_idle_s=600"]);
+    let before = resident_kib(&serve);
+    let crowd: Vec<_> = (0..CONNECTIONS)
+        .map(|client| {
+            let mut connection = serve.connect("/v1/ws", None);
+            let symbols: Vec<_> = (0..500)
+                .map(|symbol| format!("{client}-{symbol}"))
+                .collect();
+            connection.send(&json!({"op": "subscribe", "symbols": symbols}));
+            connection.next_of("ack");
+            connection
+        })
+        .collect();
+    let with_all = resident_kib(&serve);
+    assert!(with_all > before + 8 * 1_024, "{before} → {with_all} KiB");
+    drop(crowd);
+    // Some of it, such as the floor's buffers, is there for the next one.
+    eventually("most of it goes back", || {
+        resident_kib(&serve) < before + (with_all - before) / 3
+    });
+}
