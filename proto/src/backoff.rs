@@ -19,6 +19,7 @@ const _: () = assert!(BASE_MAX_MS + BASE_MAX_MS / 2 == LONGEST_MS);
 /// Exponential backoff: ±50 % around 200 ms, doubled with every failure, 30 s at most.
 #[derive(Clone, Debug)]
 pub struct Backoff {
+    base_max_ms: u64,
     failures: u32,
     delivering_since_ms: Option<u64>,
     random: SplitMix64,
@@ -28,9 +29,19 @@ impl Backoff {
     /// Starts patient; `seed` decides all jitter, so clients must not share it.
     pub fn new(seed: u64) -> Self {
         Self {
+            base_max_ms: BASE_MAX_MS,
             failures: 0,
             delivering_since_ms: None,
             random: SplitMix64::new(seed),
+        }
+    }
+
+    /// The same with another longest wait, jitter included, of at least [`FIRST_MS`].
+    #[must_use]
+    pub fn at_most(self, longest_ms: u64) -> Self {
+        Self {
+            base_max_ms: (longest_ms / 3 * 2).max(FIRST_MS),
+            ..self
         }
     }
 
@@ -52,7 +63,7 @@ impl Backoff {
         self.delivering_since_ms = None;
         let base_ms = FIRST_MS
             .checked_shl(self.failures.min(16))
-            .map_or(BASE_MAX_MS, |base_ms| base_ms.min(BASE_MAX_MS));
+            .map_or(self.base_max_ms, |base_ms| base_ms.min(self.base_max_ms));
         self.failures = self.failures.saturating_add(1);
         let wait_ms = base_ms / 2 + self.random.below(base_ms + 1);
         wait_ms.max(at_least_ms.unwrap_or(0))
@@ -104,6 +115,19 @@ mod tests {
                 assert!(backoff.failed(None) <= LONGEST_MS);
             }
         }
+    }
+
+    #[test]
+    fn a_shorter_longest_wait_has_its_jitter_too() {
+        let mut backoff = Backoff::new(1).at_most(3_000);
+        let waits: Vec<u64> = (0..200).map(|_| backoff.failed(None)).skip(4).collect();
+        assert!(
+            waits
+                .iter()
+                .all(|wait_ms| (1_000..=3_000).contains(wait_ms))
+        );
+        let longest = waits.iter().filter(|&&wait_ms| wait_ms == 3_000).count();
+        assert!(longest < 10, "{longest} of {} are the longest", waits.len());
     }
 
     #[test]

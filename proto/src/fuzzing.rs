@@ -12,7 +12,10 @@ use crate::{
     tick::PublishedTick,
     upgrade::{Endpoint, Offer, Query, bearer},
 };
-pub use crate::{sbe::fuzzing::sbe_message, session::fuzzing::session_ops};
+pub use crate::{
+    sbe::fuzzing::{host_entry, sbe_message},
+    session::fuzzing::session_ops,
+};
 
 /// A decimal that can be read is written with the same value, and reads back the same.
 pub fn decimal(data: &[u8]) {

@@ -172,7 +172,7 @@ fn every_gap_reason_and_subprotocol_is_told() {
 /// A template: number, name, block bytes.
 type Template = (u16, &'static str, usize);
 
-const TEMPLATES: [Template; 7] = [
+const TEMPLATES: [Template; 10] = [
     (
         layout::trade::TEMPLATE_ID,
         "Trade",
@@ -199,6 +199,21 @@ const TEMPLATES: [Template; 7] = [
         layout::cursor::TEMPLATE_ID,
         "Cursor",
         layout::cursor::BLOCK_BYTES,
+    ),
+    (
+        layout::host_entry::TEMPLATE_ID,
+        "HostEntry",
+        layout::host_entry::BLOCK_BYTES,
+    ),
+    (
+        layout::host_symbol::TEMPLATE_ID,
+        "HostSymbol",
+        layout::host_symbol::BLOCK_BYTES,
+    ),
+    (
+        layout::host_epoch::TEMPLATE_ID,
+        "HostEpoch",
+        layout::host_epoch::BLOCK_BYTES,
     ),
 ];
 

@@ -10,6 +10,7 @@ type Target = (&'static str, fn(&[u8]));
 const TARGETS: &[Target] = &[
     ("decimal", fuzzing::decimal),
     ("frame_boundary", fuzzing::frame_boundary),
+    ("host_entry", fuzzing::host_entry),
     ("json_request", fuzzing::json_request),
     ("json_tick", fuzzing::json_tick),
     ("sbe_message", fuzzing::sbe_message),

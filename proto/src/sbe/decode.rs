@@ -243,7 +243,8 @@ impl Decoder {
         Ok(())
     }
 
-    fn reply(&mut self, block: &Block<'_>) -> Result<Option<Reply>, SbeError> {
+    /// One reply; `None` for a template that is not known.
+    pub(super) fn reply(&mut self, block: &Block<'_>) -> Result<Option<Reply>, SbeError> {
         Ok(Some(match block.template {
             layout::trade::TEMPLATE_ID | layout::quote::TEMPLATE_ID => self.tick(block)?,
             layout::gap::TEMPLATE_ID => Reply::Gap(self.gap(block)?),
@@ -322,14 +323,20 @@ impl Decoder {
             quote: block.optional_u64(at::QUOTE),
             replay: block.optional_u32(at::REPLAY),
         };
-        if self.definitions.len() >= DEFINITIONS_MAX && !self.definitions.contains_key(&id) {
-            return Err(SbeError::TooManyDefinitions);
-        }
-        self.definitions.insert(id, (start.symbol, start.epoch));
+        self.name(id, start.symbol, start.epoch)?;
         Ok(start)
     }
 
-    fn defined(&self, id: u32) -> Result<(Symbol, u64), SbeError> {
+    /// Remembers what `id` names from here on.
+    pub(super) fn name(&mut self, id: u32, symbol: Symbol, epoch: u64) -> Result<(), SbeError> {
+        if self.definitions.len() >= DEFINITIONS_MAX && !self.definitions.contains_key(&id) {
+            return Err(SbeError::TooManyDefinitions);
+        }
+        self.definitions.insert(id, (symbol, epoch));
+        Ok(())
+    }
+
+    pub(super) fn defined(&self, id: u32) -> Result<(Symbol, u64), SbeError> {
         self.definitions
             .get(&id)
             .copied()

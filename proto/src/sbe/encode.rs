@@ -2,9 +2,12 @@
 
 use std::io::Write as _;
 
-use super::layout::{
-    self, BLOCK_BYTES_MAX, FLAG_REPLAY, FLAG_SKIPPED, FLAG_SNAPSHOT, HEADER_BYTES, NULL_U8,
-    NULL_U32, NULL_U64, SCHEMA_ID, VERSION,
+use super::{
+    entry::{Carried, Head},
+    layout::{
+        self, BLOCK_BYTES_MAX, FLAG_REPLAY, FLAG_SKIPPED, FLAG_SNAPSHOT, HEADER_BYTES, NULL_U8,
+        NULL_U32, NULL_U64, SCHEMA_ID, VERSION,
+    },
 };
 use crate::{
     cursor::Cursor,
@@ -172,6 +175,71 @@ pub fn write_definition(out: &mut Vec<u8>, symbol_id: u32, start: &Start) {
     message.u64(at::TRADE, start.trade.unwrap_or(NULL_U64));
     message.u64(at::QUOTE, start.quote.unwrap_or(NULL_U64));
     message.put(at::NAME, *start.symbol.padded());
+    message.append_to(out);
+}
+
+/// Appends a `HostEntry`.
+pub(super) fn write_host_entry(out: &mut Vec<u8>, head: &Head) {
+    use layout::host_entry as at;
+
+    let roll = if head.is_roll { layout::FLAG_ROLL } else { 0 };
+    let asks = if head.asks { layout::FLAG_ASKS } else { 0 };
+    let begin = out.len();
+    let mut message = Message::new(at::TEMPLATE_ID, at::BLOCK_BYTES);
+    message.u64(at::HOST, head.host);
+    message.u64(at::NUMBER, head.number);
+    message.put(at::FLAGS, [roll | asks]);
+    message.u32(at::SHARDS, head.shards);
+    message.append_to(out);
+    stamp_host_entry(&mut out[begin..], head.sent_ns, head.hears);
+}
+
+/// Writes into a `HostEntry`, with which `entry` begins, what is known only at its end.
+pub(super) fn stamp_host_entry(entry: &mut [u8], sent_ns: u64, hears: bool) {
+    use layout::host_entry as at;
+
+    let block = &mut entry[HEADER_BYTES..HEADER_BYTES + at::BLOCK_BYTES];
+    block[at::SENT..at::SENT + 8].copy_from_slice(&sent_ns.to_le_bytes());
+    if hears {
+        block[at::FLAGS] |= layout::FLAG_HEARS;
+    } else {
+        block[at::FLAGS] &= !layout::FLAG_HEARS;
+    }
+}
+
+/// Appends a `HostSymbol`.
+pub(super) fn write_host_symbol(out: &mut Vec<u8>, symbol_id: u32, carried: &Carried) {
+    use layout::host_symbol as at;
+
+    let [trade, quote] = carried.placed.map(|seq| seq.unwrap_or(NULL_U64));
+    let mut message = Message::new(at::TEMPLATE_ID, at::BLOCK_BYTES);
+    message.u32(at::SYMBOL_ID, symbol_id);
+    message.put(at::NUMBERING, [carried.numbering as u8]);
+    message.u64(at::EPOCH, carried.epoch);
+    message.u64(at::TRADE, trade);
+    message.u64(at::QUOTE, quote);
+    message.put(at::NAME, *carried.symbol.padded());
+    message.append_to(out);
+}
+
+/// Appends a `HostEpoch`.
+pub(super) fn write_host_epoch(out: &mut Vec<u8>, symbol_id: u32, carried: &Carried) {
+    use layout::host_epoch as at;
+
+    let before = carried.before;
+    let [trade, quote] = before.map_or([None; 2], |before| before.placed);
+    let mut message = Message::new(at::TEMPLATE_ID, at::BLOCK_BYTES);
+    message.u32(at::SYMBOL_ID, symbol_id);
+    let fields = [
+        (at::BASE_TRADE, carried.base[0]),
+        (at::BASE_QUOTE, carried.base[1]),
+        (at::BEFORE, before.map(|before| before.epoch)),
+        (at::TRADE, trade),
+        (at::QUOTE, quote),
+    ];
+    for (field, value) in fields {
+        message.u64(field, value.unwrap_or(NULL_U64));
+    }
     message.append_to(out);
 }
 

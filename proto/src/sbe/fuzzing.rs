@@ -1,8 +1,10 @@
-//! What the fuzz target `sbe_message` drives; ordinary tests run it on its seeds.
+//! What the fuzz targets `sbe_message` and `host_entry` drive; ordinary tests run them on their seeds.
 
 use super::{
-    Decoder, decode_published, write_cursor, write_definition, write_feed, write_gap,
-    write_heartbeat, write_published, write_tick,
+    Decoder, decode_published,
+    entry::{EntryWriter, Item, decode_entry},
+    write_cursor, write_definition, write_feed, write_gap, write_heartbeat, write_published,
+    write_tick,
 };
 use crate::{
     reply::Reply,
@@ -39,6 +41,37 @@ pub fn sbe_message(data: &[u8]) {
         decode_published(&again, |_, tick| assert_eq!(tick, Ok((id, raw))))
             .expect("our own bytes are SBE");
     });
+}
+
+/// Reads `data` as another host would, and writes again what came out of it.
+///
+/// # Panics
+///
+/// Where an entry does not survive its own bytes.
+pub fn host_entry(data: &[u8]) {
+    let Ok((head, items)) = decode_entry(data) else {
+        return;
+    };
+    let mut writer = EntryWriter::default();
+    writer.begin(&head);
+    let mut names: Vec<(Symbol, u32)> = Vec::new();
+    for item in &items {
+        // A gap has an epoch of its own, and a feed none.
+        let last_of = |symbol: &Symbol| {
+            let named = names.iter().rfind(|(name, _)| name == symbol);
+            named.expect("it was named").1
+        };
+        match item {
+            Item::Carried(carried) => names.push((carried.symbol, writer.carry(carried))),
+            Item::Tick(tick) => {
+                let id = writer.id(tick.symbol, tick.identity.epoch);
+                writer.tick(id.expect("it was named"), tick);
+            }
+            Item::Gap(gap) => writer.gap(last_of(&gap.symbol), gap),
+            Item::Feed { symbol, state } => writer.feed(last_of(symbol), *state),
+        }
+    }
+    assert_eq!(decode_entry(writer.bytes()), Ok((head, items)));
 }
 
 /// Writes replies, each symbol and epoch under the id of its last definition.

@@ -25,7 +25,18 @@
 //!
 //! Cursor      0                  64
 //!             │cursor, NUL-padded│
+//!
+//! HostEntry   0    8      16    17 20     24   32
+//!             │host│number│flags│0 │shards│sent│
+//!
+//! HostSymbol  0        4         5 8     16    24    32              64
+//!             │symbolId│numbering│0│epoch│trade│quote│name, NUL-padded│
+//!
+//! HostEpoch   0        4 8         16        24     32    40    48
+//!             │symbolId│0│baseTrade│baseQuote│before│trade│quote│
 //! ```
+//!
+//! The last three stand only in what hosts tell each other ([`super::entry`]), never on a WebSocket.
 //!
 //! Every 8-byte field of a block stands on a multiple of 8, and every message is a multiple of 8
 //! long, so that a tool may read a stream of them in place.
@@ -196,6 +207,71 @@ pub mod cursor {
     pub const CURSOR: usize = 0;
 }
 
+/// `flags` of a `HostEntry`: it names every symbol of its shard that the host carries.
+pub const FLAG_ROLL: u8 = 1;
+/// `flags` of a `HostEntry`: the host asks the others for their rolls.
+pub const FLAG_ASKS: u8 = 2;
+/// In `flags` of a `HostEntry`: the host has read the stream to its end.
+pub const FLAG_HEARS: u8 = 4;
+
+/// Offsets in a `HostEntry`.
+pub mod host_entry {
+    /// The template's number.
+    pub const TEMPLATE_ID: u16 = 8;
+    /// Its size.
+    pub const BLOCK_BYTES: usize = 32;
+    /// u64.
+    pub const HOST: usize = 0;
+    /// u64, from 1.
+    pub const NUMBER: usize = 8;
+    /// u8, a sum of `FLAG_ROLL`, `FLAG_ASKS` and `FLAG_HEARS`.
+    pub const FLAGS: usize = 16;
+    /// u32.
+    pub const SHARDS: usize = 20;
+    /// u64, nanoseconds since 1970 UTC.
+    pub const SENT: usize = 24;
+}
+
+/// Offsets in a `HostSymbol`.
+pub mod host_symbol {
+    /// The template's number.
+    pub const TEMPLATE_ID: u16 = 9;
+    /// Its size.
+    pub const BLOCK_BYTES: usize = 64;
+    /// u32.
+    pub const SYMBOL_ID: usize = 0;
+    /// u8, [`super::super::entry::Numbering`].
+    pub const NUMBERING: usize = 4;
+    /// u64.
+    pub const EPOCH: usize = 8;
+    /// u64 or null.
+    pub const TRADE: usize = 16;
+    /// u64 or null.
+    pub const QUOTE: usize = 24;
+    /// Text, NUL-padded to 32 bytes.
+    pub const NAME: usize = 32;
+}
+
+/// Offsets in a `HostEpoch`.
+pub mod host_epoch {
+    /// The template's number.
+    pub const TEMPLATE_ID: u16 = 10;
+    /// Its size.
+    pub const BLOCK_BYTES: usize = 48;
+    /// u32.
+    pub const SYMBOL_ID: usize = 0;
+    /// u64 or null.
+    pub const BASE_TRADE: usize = 8;
+    /// u64 or null.
+    pub const BASE_QUOTE: usize = 16;
+    /// u64 or null.
+    pub const BEFORE: usize = 24;
+    /// u64 or null.
+    pub const TRADE: usize = 32;
+    /// u64 or null.
+    pub const QUOTE: usize = 40;
+}
+
 const _: () = {
     assert!(header::VERSION + 2 == HEADER_BYTES);
     assert!(tick::TS + 8 == trade::PRICE && tick::TS + 8 == quote::BID);
@@ -206,6 +282,9 @@ const _: () = {
     assert!(heartbeat::TS + 8 == heartbeat::BLOCK_BYTES);
     assert!(definition::NAME + SYMBOL_BYTES_MAX == definition::BLOCK_BYTES);
     assert!(cursor::CURSOR + CURSOR_BYTES_MAX == cursor::BLOCK_BYTES);
+    assert!(host_entry::SENT + 8 == host_entry::BLOCK_BYTES);
+    assert!(host_symbol::NAME + SYMBOL_BYTES_MAX == host_symbol::BLOCK_BYTES);
+    assert!(host_epoch::QUOTE + 8 == host_epoch::BLOCK_BYTES);
     let blocks = [
         trade::BLOCK_BYTES,
         quote::BLOCK_BYTES,
@@ -214,6 +293,9 @@ const _: () = {
         heartbeat::BLOCK_BYTES,
         definition::BLOCK_BYTES,
         cursor::BLOCK_BYTES,
+        host_entry::BLOCK_BYTES,
+        host_symbol::BLOCK_BYTES,
+        host_epoch::BLOCK_BYTES,
     ];
     let mut at = 0;
     while at < blocks.len() {
@@ -232,6 +314,9 @@ pub(super) fn block_bytes(template: u16) -> Option<usize> {
         heartbeat::TEMPLATE_ID => heartbeat::BLOCK_BYTES,
         definition::TEMPLATE_ID => definition::BLOCK_BYTES,
         cursor::TEMPLATE_ID => cursor::BLOCK_BYTES,
+        host_entry::TEMPLATE_ID => host_entry::BLOCK_BYTES,
+        host_symbol::TEMPLATE_ID => host_symbol::BLOCK_BYTES,
+        host_epoch::TEMPLATE_ID => host_epoch::BLOCK_BYTES,
         _ => return None,
     })
 }

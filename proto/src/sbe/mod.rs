@@ -14,6 +14,7 @@
 
 mod decode;
 mod encode;
+pub mod entry;
 pub(crate) mod fuzzing;
 pub mod layout;
 mod published;
