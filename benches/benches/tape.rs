@@ -19,7 +19,9 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::{channel, queue::ArrayQueue};
-use tickwire_engine::tape::{Event, Position, Record, SymbolId, Tape, TapeOptions, Writer, create};
+use tickwire_engine::tape::{
+    Event, Origin, Position, Record, SymbolId, Tape, TapeOptions, Writer, create,
+};
 use tickwire_proto::{
     symbol::Symbol,
     tick::{Body, Values},
@@ -61,6 +63,7 @@ fn record(at: u64) -> Record {
         epoch: 1,
         admitted_ns: at,
         previous: None,
+        origin: Origin::Here,
         event: Event::Tick {
             seq: at,
             ts_ns: at,

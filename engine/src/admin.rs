@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -21,7 +21,7 @@ use axum::{
 use prometheus::{Encoder as _, IntGauge, Registry, TextEncoder};
 use tokio::sync::oneshot;
 
-use crate::{clock::wall_ns, tape::Tape, threads::Placement};
+use crate::{bridge, clock::wall_ns, config::Config, tape::Tape, threads::Placement};
 
 /// Where the engine is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,9 @@ impl Life {
 struct Pages {
     registry: Registry,
     life: Arc<Life>,
+    bridge: Option<Arc<bridge::Status>>,
+    /// When the engine is ready even if the bridge has not caught up.
+    ready_by: Instant,
     history: Arc<History>,
 }
 
@@ -89,17 +92,21 @@ impl Admin {
         listener: TcpListener,
         registry: Registry,
         life: Arc<Life>,
+        bridge: Option<Arc<bridge::Status>>,
         tape: Arc<Tape>,
-        warn_below_s: u64,
+        config: &Config,
         placement: &Placement,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let history =
-            Arc::new(History::new(tape, warn_below_s, &registry).map_err(io::Error::other)?);
+        let history = Arc::new(
+            History::new(tape, config.history_reach_s, &registry).map_err(io::Error::other)?,
+        );
         let pages = Pages {
             registry,
             life,
+            bridge,
+            ready_by: Instant::now() + Duration::from_secs(config.bridge_start_s),
             history,
         };
         let (stop, stopped) = oneshot::channel();
@@ -157,12 +164,20 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 }
 
 async fn ready(State(pages): State<Pages>) -> Response {
-    match pages.life.phase() {
-        Phase::Ready => (StatusCode::OK, "ready\n"),
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-    }
-    .into_response()
+    let is_waiting = Instant::now() < pages.ready_by
+        && pages
+            .bridge
+            .as_ref()
+            .is_some_and(|bridge| !bridge.has_caught_up());
+    let (code, phase) = match pages.life.phase() {
+        Phase::Ready if is_waiting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        Phase::Ready => (StatusCode::OK, "ready"),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    };
+    let bridge = pages.bridge.map(|bridge| bridge.to_string());
+    let body = format!("{phase}\n{}", bridge.unwrap_or_default());
+    (code, body).into_response()
 }
 
 /// Warns once when the tape has become too short for the rate.

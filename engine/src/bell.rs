@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::net::UnixStream,
     sync::{
         Arc,
@@ -62,6 +62,13 @@ impl Bell {
     pub fn listener(&self) -> io::Result<Listener> {
         let descriptor = self.event.as_fd().try_clone_to_owned()?;
         Readiness::new(descriptor).map(Listener)
+    }
+}
+
+impl AsFd for Bell {
+    /// For an event loop of another kind than [`Bell::listener`]'s.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 }
 

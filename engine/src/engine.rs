@@ -11,11 +11,12 @@ use std::{
 use crate::{
     admin::{Admin, Life, Phase},
     bell::{Bell, Mailbox},
+    bridge::{self, Beats, Bridge},
     clock::wall_ns,
     config::Config,
     door::{self, AuthDesk, Door, Verifier},
     floor::{self, FloorDesk, FloorSetup},
-    ingest::{self, IngestSetup, Lane, Sequencer, SequencerOptions},
+    ingest::{self, BridgeEnds, HostLane, IngestSetup, Lane, Sequencer, SequencerOptions},
     listeners::Listeners,
     metrics::Metrics,
     placement::Reception,
@@ -82,6 +83,7 @@ pub struct Engine {
     admin: Admin,
     floors: Vec<(Arc<FloorDesk>, Thread)>,
     ingest: (Arc<Mailbox<ingest::Letter>>, Thread),
+    bridge: Option<Bridge>,
 }
 
 impl Engine {
@@ -122,7 +124,7 @@ impl Engine {
     ) -> Result<Self, StartError> {
         system::prepare(&config);
         let config = Arc::new(config);
-        let layout = Layout::plan(config.floors)?;
+        let layout = Layout::plan(config.floors, !config.redis.is_empty())?;
         let driver = Driver::detect();
         if driver == Driver::Epoll {
             tracing::warn!(
@@ -132,42 +134,56 @@ impl Engine {
         let own = listeners.try_clone()?;
         let metrics = Metrics::new()?;
         let life = Arc::new(Life::default());
-        let options = TapeOptions {
-            slots: config.tape_slots,
-            symbols_max: config.symbols_max,
-            id: rand::random(),
-        };
-        let (writer, tape) = tape::create(options)?;
+        let (writer, tape) = tape::create(tape_options(&config))?;
         let auth = AuthDesk::new(&config)?;
 
+        let shards = layout.bridge.as_ref().map_or(0, |_| config.redis_shards);
+        let beats = Beats::new(shards, config.resume_overlap_ms);
+
         let mut floors = Vec::new();
-        for (number, placement) in layout.floors.iter().enumerate() {
-            floors.push(start_floor(
-                number as u32,
-                placement,
-                &config,
-                &tape,
-                &auth,
-                &metrics,
-                driver,
-            )?);
+        for (number, placement) in (0..).zip(&layout.floors) {
+            let desk = Arc::new(FloorDesk {
+                mailbox: Mailbox::new(config.handover_queue_max, Bell::new()?),
+                load: AtomicUsize::new(0),
+            });
+            let setup = FloorSetup {
+                number,
+                config: Arc::clone(&config),
+                tape: Arc::clone(&tape),
+                desk: Arc::clone(&desk),
+                beats: Arc::clone(&beats),
+                auth: auth.clone(),
+                metrics: metrics.floor(number),
+            };
+            let run = move |ready| floor::run(setup, driver, ready);
+            floors.push((desk, start_thread(placement, run)?));
         }
         let mailbox = Mailbox::new(config.handover_queue_max, Bell::new()?);
+        let ends = bridge_ends(&config, mailbox.bell())?;
         let setup = IngestSetup {
+            bridge: ends.clone(),
             sequencer: Sequencer::new(writer, sequencer_options(&config)),
             config: Arc::clone(&config),
             tape: Arc::clone(&tape),
             mailbox: Arc::clone(&mailbox),
-            floors: floors
-                .iter()
-                .map(|(desk, _)| Arc::clone(desk.mailbox.bell()))
-                .collect(),
+            floors: bells(&floors),
             auth: auth.clone(),
             metrics: metrics.ingest(),
         };
         let ingest = start_thread(&layout.ingest, move |ready| {
             ingest::run(setup, driver, ready)
         })?;
+        let bridge = ends.zip(layout.bridge.as_ref()).map(|(ends, placement)| {
+            let parts = bridge::Parts {
+                config: Arc::clone(&config),
+                tape: Arc::clone(&tape),
+                lane: ends.lane,
+                bell: ends.bell,
+                beats,
+            };
+            Bridge::start(parts, metrics.registry(), placement)
+        });
+        let bridge = bridge.transpose()?;
         let reception = Reception {
             floors: floors.iter().map(|(desk, _)| Arc::clone(desk)).collect(),
             ingest: Arc::clone(&mailbox),
@@ -176,8 +192,9 @@ impl Engine {
             own.admin,
             metrics.registry().clone(),
             Arc::clone(&life),
+            bridge.as_ref().map(|bridge| Arc::clone(bridge.status())),
             Arc::clone(&tape),
-            config.history_reach_s,
+            &config,
             &layout.admin,
         )?;
         let parts = door::Parts {
@@ -202,6 +219,7 @@ impl Engine {
             admin,
             floors,
             ingest: (mailbox, ingest),
+            bridge,
         })
     }
 
@@ -252,6 +270,9 @@ impl Engine {
     pub fn failed_thread(&self) -> Option<String> {
         if self.door.as_ref().is_some_and(Door::is_finished) {
             return Some("tickwire-door".to_owned());
+        }
+        if self.bridge.as_ref().is_some_and(Bridge::is_finished) {
+            return Some("bridge".to_owned());
         }
         let floors = self.floors.iter().map(|(_, thread)| thread);
         floors
@@ -310,11 +331,18 @@ impl Engine {
         }
         let (mailbox, ingest) = self.ingest;
         let mut complete = mailbox.post(ingest::Letter::Drain).is_ok() && join_by(ingest, deadline);
+        // Behind ingest: the others learn of every last tick, and of what this host has no longer.
+        if let Some(bridge) = &self.bridge {
+            bridge.finish();
+        }
         for (desk, _) in &self.floors {
             complete &= desk.mailbox.post(floor::Letter::Drain).is_ok();
         }
         for (_, thread) in self.floors {
             complete &= join_by(thread, deadline);
+        }
+        if let Some(bridge) = self.bridge.take() {
+            complete &= bridge.stop(deadline);
         }
         if let Some(door) = self.door.take() {
             complete &= door.stop().is_ok();
@@ -324,37 +352,38 @@ impl Engine {
     }
 }
 
+/// Ingest's ends of a bridge, where there is to be one.
+fn tape_options(config: &Config) -> TapeOptions {
+    TapeOptions {
+        slots: config.tape_slots,
+        symbols_max: config.symbols_max,
+        // Other hosts know this one by it, and what they remember of the dead by 0.
+        id: rand::random::<u64>().max(bridge::MEMORY + 1),
+    }
+}
+
+fn bells(floors: &[(Arc<FloorDesk>, Thread)]) -> Vec<Arc<Bell>> {
+    let bells = floors.iter().map(|(desk, _)| desk.mailbox.bell());
+    bells.map(Arc::clone).collect()
+}
+
+fn bridge_ends(config: &Config, ingest: &Arc<Bell>) -> io::Result<Option<BridgeEnds>> {
+    if config.redis.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(BridgeEnds {
+        lane: HostLane::new(config.bridge_lane_slots, Arc::clone(ingest)),
+        bell: Bell::new()?,
+    }))
+}
+
 fn sequencer_options(config: &Config) -> SequencerOptions {
     SequencerOptions {
         arbitration_ms: config.arbitration_ms,
         held_max: config.arbitration_held_max,
         start_ms: wall_ns() / 1_000_000,
+        is_bridged: !config.redis.is_empty(),
     }
-}
-
-fn start_floor(
-    number: u32,
-    placement: &Placement,
-    config: &Arc<Config>,
-    tape: &Arc<Tape>,
-    auth: &AuthDesk,
-    metrics: &Metrics,
-    driver: Driver,
-) -> Result<(Arc<FloorDesk>, Thread), StartError> {
-    let desk = Arc::new(FloorDesk {
-        mailbox: Mailbox::new(config.handover_queue_max, Bell::new()?),
-        load: AtomicUsize::new(0),
-    });
-    let setup = FloorSetup {
-        number,
-        config: Arc::clone(config),
-        tape: Arc::clone(tape),
-        desk: Arc::clone(&desk),
-        auth: auth.clone(),
-        metrics: metrics.floor(number),
-    };
-    let thread = start_thread(placement, move |ready| floor::run(setup, driver, ready))?;
-    Ok((desk, thread))
 }
 
 /// Starts a thread and waits until it says that it is ready, or ends.

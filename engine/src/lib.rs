@@ -53,10 +53,13 @@
 //! | a floor's letters | door, desk | the floor | `handover_queue_max` | 503 |
 //! | ingest's letters | door, desk | ingest | `handover_queue_max` | 503 |
 //! | a publisher's lane | its thread | ingest | `lane_slots` | the tick is handed back |
+//! | other hosts' entries | bridge | ingest | `bridge_lane_slots` | they wait in Redis |
+//! | other hosts' clocks | bridge | floors | `bridge_hosts_max` | who was silent for longest is forgotten |
 //! | in-band tokens | floors, ingest | door | `auth_queue_max` | `rate_limited` |
 
 pub mod admin;
 mod bell;
+pub mod bridge;
 pub mod client;
 pub mod clock;
 pub mod config;

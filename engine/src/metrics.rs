@@ -9,7 +9,7 @@ use prometheus::{
 };
 use tickwire_proto::{close::CloseReason, code::ErrorCode, reply::GapReason};
 
-use crate::ingest::SequencerCounts;
+use crate::ingest::{HostCounts, SequencerCounts};
 
 /// Registers the metrics of every part with one registry.
 pub struct Metrics {
@@ -49,6 +49,8 @@ struct IngestFamilies {
     refused: IntCounterVec,
     held: IntGauge,
     lane_ticks: IntGauge,
+    carried: IntCounterVec,
+    host_entries: IntGauge,
 }
 
 /// The counters of one floor.
@@ -105,6 +107,8 @@ pub struct IngestMetrics {
     pub publishers: IntGauge,
     /// Ticks that wait in lanes.
     pub lane_ticks: IntGauge,
+    host_entries: IntGauge,
+    carried: [IntCounter; 3],
     accepted: IntCounter,
     duplicates: IntCounter,
     late: IntCounter,
@@ -189,6 +193,9 @@ impl Metrics {
         IngestMetrics {
             publishers: self.ingest.publishers.clone(),
             lane_ticks: self.ingest.lane_ticks.clone(),
+            host_entries: self.ingest.host_entries.clone(),
+            carried: ["accepted", "duplicate", "refused"]
+                .map(|outcome| self.ingest.carried.with_label_values(&[outcome])),
             accepted: self.ingest.accepted.clone(),
             duplicates: self.ingest.duplicates.clone(),
             late: self.ingest.late.clone(),
@@ -313,6 +320,16 @@ impl IngestFamilies {
                 "tickwire_lane_ticks",
                 "Ticks waiting in lanes (bound: lane_slots each).",
             )?,
+            carried: counters(
+                registry,
+                "tickwire_bridge_ticks_total",
+                "Other hosts' ticks, by what became of them.",
+                &["outcome"],
+            )?,
+            host_entries: gauge(
+                "tickwire_bridge_lane",
+                "Other hosts' entries waiting for ingest (bound: bridge_lane_slots).",
+            )?,
         })
     }
 }
@@ -350,12 +367,24 @@ impl IngestMetrics {
 
     /// Brings the counters up to the sequencer's own.
     pub fn observe(&self, counts: &SequencerCounts) {
-        let catch_up =
-            |counter: &IntCounter, count: u64| counter.inc_by(count.saturating_sub(counter.get()));
-        catch_up(&self.accepted, counts.placed);
-        catch_up(&self.duplicates, counts.duplicates);
-        catch_up(&self.late, counts.late);
-        catch_up(&self.gaps, counts.gaps);
+        raise(&self.accepted, counts.placed);
+        raise(&self.duplicates, counts.duplicates);
+        raise(&self.late, counts.late);
+        raise(&self.gaps, counts.gaps);
         self.held.set(counts.held as i64);
     }
+
+    /// Brings the counters up to what other hosts' ticks came to.
+    pub fn observe_hosts(&self, counts: &HostCounts, waiting: usize) {
+        let [accepted, duplicates, refused] = &self.carried;
+        raise(accepted, counts.accepted);
+        raise(duplicates, counts.duplicates);
+        raise(refused, counts.refused);
+        self.host_entries.set(waiting as i64);
+    }
+}
+
+/// Brings a counter to what was counted elsewhere.
+pub fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }

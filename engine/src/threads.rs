@@ -109,15 +109,17 @@ pub struct Layout {
     pub door: Placement,
     /// Metrics and health.
     pub admin: Placement,
+    /// Redis, where this host is bridged to others.
+    pub bridge: Option<Placement>,
 }
 
 impl Layout {
     /// Places `floors` floors (0: as many as suit) on the cores that this process may use.
-    pub fn plan(floors: usize) -> io::Result<Self> {
-        Ok(Self::on(&usable_cores()?, floors))
+    pub fn plan(floors: usize, is_bridged: bool) -> io::Result<Self> {
+        Ok(Self::on(&usable_cores()?, floors, is_bridged))
     }
 
-    fn on(cores: &[usize], floors: usize) -> Self {
+    fn on(cores: &[usize], floors: usize, is_bridged: bool) -> Self {
         let count = cores.len();
         // Cores for handshakes, where there are enough for ingest to have its own.
         let door_cores = if count >= 4 { count.div_ceil(8) } else { 0 };
@@ -145,6 +147,8 @@ impl Layout {
             ingest: place("ingest", ingest_core, false),
             door: place("door", door_core, yields),
             admin: place("admin", door_core, yields),
+            // Its beats are what other hosts know this one by.
+            bridge: is_bridged.then(|| place("bridge", door_core, false)),
         }
     }
 }
@@ -156,6 +160,7 @@ impl fmt::Display for Layout {
             .floors
             .iter()
             .chain([&self.ingest, &self.door, &self.admin])
+            .chain(&self.bridge)
         {
             let nice = if placement.yields { 19 } else { 0 };
             write!(
@@ -219,18 +224,24 @@ mod tests {
 
     #[test]
     fn small_machines_share_and_large_ones_separate() {
-        assert_eq!(cores(&Layout::on(&[0], 0)), (vec![0], 0, 0));
-        assert_eq!(cores(&Layout::on(&[0, 1], 0)), (vec![0], 1, 1));
-        assert_eq!(cores(&Layout::on(&[0, 1, 2, 3], 0)), (vec![0, 1], 2, 3));
+        assert_eq!(cores(&Layout::on(&[0], 0, false)), (vec![0], 0, 0));
+        assert_eq!(cores(&Layout::on(&[0, 1], 0, false)), (vec![0], 1, 1));
+        assert_eq!(
+            cores(&Layout::on(&[0, 1, 2, 3], 0, false)),
+            (vec![0, 1], 2, 3)
+        );
         let eight: Vec<usize> = (0..8).collect();
-        assert_eq!(cores(&Layout::on(&eight, 0)), ((0..6).collect(), 6, 7));
-        assert_eq!(cores(&Layout::on(&[4, 5], 3)), (vec![4, 4, 4], 5, 5));
+        assert_eq!(
+            cores(&Layout::on(&eight, 0, false)),
+            ((0..6).collect(), 6, 7)
+        );
+        assert_eq!(cores(&Layout::on(&[4, 5], 3, false)), (vec![4, 4, 4], 5, 5));
     }
 
     #[test]
     fn the_door_yields_where_threads_outnumber_cores() {
-        assert!(Layout::on(&[0, 1], 1).door.yields);
+        assert!(Layout::on(&[0, 1], 1, false).door.yields);
         let sixteen: Vec<usize> = (0..16).collect();
-        assert!(!Layout::on(&sixteen, 4).door.yields);
+        assert!(!Layout::on(&sixteen, 4, false).door.yields);
     }
 }

@@ -51,6 +51,12 @@ pub struct Args {
     /// Handshakes that one IP may make at once.
     #[arg(long, value_name = "N")]
     per_ip_burst: Option<u32>,
+    /// Redis through which hosts share ticks, as redis://host:port; several with commas.
+    #[arg(long, value_name = "URLS")]
+    redis: Option<String>,
+    /// Streams that symbols are spread over, the same on every host.
+    #[arg(long, value_name = "N")]
+    redis_shards: Option<u32>,
     /// How log lines look.
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -155,6 +161,11 @@ fn flags(args: &Args) -> Vec<Setting> {
             "per_ip_burst",
             args.per_ip_burst.map(|burst| burst.to_string()),
         ),
+        ("redis", args.redis.clone()),
+        (
+            "redis_shards",
+            args.redis_shards.map(|shards| shards.to_string()),
+        ),
         ("log_format", args.log_format.as_ref().and_then(name)),
     ];
     let named = named
@@ -197,7 +208,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_its_key() {
         let line = "--listen 127.0.0.1:1 --admin 127.0.0.1:2 --idle hybrid --jwt-hs256-file secret \
-                    --per-ip-rate 0 --per-ip-burst 9 --log-format json --set drain_s=4";
+                    --per-ip-rate 0 --per-ip-burst 9 --log-format json --set drain_s=4 \
+                    --redis redis://a:1,redis://b:2 --redis-shards 4";
         let expected = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 1)),
             admin: SocketAddr::from(([127, 0, 0, 1], 2)),
@@ -206,6 +218,11 @@ mod tests {
             jwt_hs256_file: Some("secret".into()),
             per_ip_rate: 0,
             per_ip_burst: 9,
+            redis: ["redis://a:1", "redis://b:2"]
+                .map(String::from)
+                .into_iter()
+                .collect(),
+            redis_shards: 4,
             log_format: LogFormat::Json,
             drain_s: 4,
             ..Config::default()

@@ -23,11 +23,29 @@ pub fn validate(config: &Config) -> Result<(), Invalid> {
     check.connections(config);
     check.subscriptions(config);
     check.ingest_and_tape(config);
+    check.bridge(config);
     check.relations(config);
     check.result()
 }
 
 impl Check {
+    fn bridge(&mut self, config: &Config) {
+        self.range("redis_shards", config.redis_shards, 1..=64);
+        self.range(
+            "redis_stream_entries",
+            config.redis_stream_entries,
+            100..=1 << 28,
+        );
+        self.range("redis_memory_s", config.redis_memory_s, 60..=366 * 86_400);
+        self.range("bridge_batch_bytes", config.bridge_batch_bytes, 256..=MIB);
+        self.range("bridge_linger_us", config.bridge_linger_us, 10..=1_000_000);
+        self.range("bridge_queue_max", config.bridge_queue_max, 1..=1 << 20);
+        self.range("bridge_backlog", config.bridge_backlog, 1_024..=1 << 28);
+        self.range("bridge_lane_slots", config.bridge_lane_slots, 1..=1 << 20);
+        self.range("bridge_hosts_max", config.bridge_hosts_max, 1..=4_096);
+        self.range("bridge_start_s", config.bridge_start_s, 0..=3_600);
+    }
+
     fn threads_and_tokens(&mut self, config: &Config) {
         // 64: one bit a floor in the table that says which floors to wake.
         self.range("floors", config.floors, 0..=64);
@@ -90,6 +108,7 @@ impl Check {
             10..=1_000_000,
         );
         self.range("replays_max", config.replays_max, 1..=1 << 20);
+        self.range("resume_overlap_ms", config.resume_overlap_ms, 0..=3_600_000);
         self.range(
             "replays_per_connection",
             config.replays_per_connection,
@@ -144,6 +163,19 @@ impl Check {
             "ticks_per_turn",
             "tape_slots",
             "a turn must not be longer than the tape",
+        );
+        self.holds(
+            config.redis.is_empty() || config.bridge_backlog < config.tape_slots,
+            "bridge_backlog",
+            "tape_slots",
+            "what waits for Redis waits on the tape",
+        );
+        let is_tls = |url: &String| url.starts_with("rediss:");
+        self.holds(
+            config.redis_ca_file.is_none() || config.redis.iter().all(is_tls),
+            "redis_ca_file",
+            "redis",
+            "only rediss:// has certificates",
         );
         self.holds(
             config.replays_per_connection <= config.replays_max,

@@ -8,14 +8,17 @@
 //! tokens are an edge's as well.
 
 mod check;
+pub mod listed;
 mod load;
 mod networks;
 mod ranges;
+mod servers;
 
 pub use check::validate;
 pub use load::{ConfigError, Setting, Settings, Sources, environment, keys, to_toml};
 pub use networks::Networks;
 pub use ranges::{Check, Conflict, Invalid, OutOfRange};
+pub use servers::Servers;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -153,6 +156,9 @@ pub struct Config {
     pub replay_us_per_turn: u64,
     /// Replays, resumes and snapshots under way at once per floor; the rest queue.
     pub replays_max: usize,
+    /// How much earlier than its time a cursor of another host's begins, ms: for what was on its way
+    /// between the hosts.
+    pub resume_overlap_ms: u64,
     /// `replay` requests under way at once per connection.
     pub replays_per_connection: usize,
     /// `replay` requests queued per connection; above: `too_many_replays`.
@@ -178,6 +184,39 @@ pub struct Config {
     pub ack_interval_ms: u64,
     /// Errors to a publisher per `ack_interval_ms`; further ones are counted.
     pub errors_per_interval: u32,
+
+    // --- bridge ---
+    /// Redis servers as URLs: one, several of which one is the master, or some of a cluster; none:
+    /// this host stands alone.
+    pub redis: Servers,
+    /// Whether they are a Redis Cluster.
+    pub redis_cluster: bool,
+    /// Streams that symbols are spread over, the same on every host.
+    pub redis_shards: u32,
+    /// File with the password; the user stands in the URL.
+    pub redis_password_file: Option<PathBuf>,
+    /// PEM file with the authorities that `rediss://` servers are checked against; the system's by
+    /// default.
+    pub redis_ca_file: Option<PathBuf>,
+    /// Entries that a stream keeps, more or less; a host that was away for longer has a `gap`.
+    pub redis_stream_entries: usize,
+    /// How long a symbol's last ticks are kept in Redis that no host renews, s.
+    pub redis_memory_s: u64,
+    /// Bytes of an entry above which it is sent.
+    pub bridge_batch_bytes: usize,
+    /// The shortest time between two looks for ticks to send, µs; what comes meanwhile goes together.
+    pub bridge_linger_us: u64,
+    /// Entries of a shard that Redis has not confirmed; above, ticks wait on the tape.
+    pub bridge_queue_max: usize,
+    /// Records of the tape that may wait to be sent; beyond, the older half is dropped, with a `gap`
+    /// elsewhere.
+    pub bridge_backlog: usize,
+    /// Other hosts' entries waiting for ingest; above, they wait in Redis.
+    pub bridge_lane_slots: usize,
+    /// Other hosts known at once; above, whoever has been silent for longest is forgotten.
+    pub bridge_hosts_max: usize,
+    /// How long a new host waits for Redis before it is ready without it, s.
+    pub bridge_start_s: u64,
 
     // --- tape ---
     /// Slots of the tape, a power of two, 132 bytes each.
@@ -279,6 +318,7 @@ impl Default for Config {
             requests_us_per_turn: 500,
             replay_us_per_turn: 500,
             replays_max: 64,
+            resume_overlap_ms: 5_000,
             replays_per_connection: 4,
             replays_queued_max: 64,
             handovers_per_turn: 32,
@@ -290,6 +330,20 @@ impl Default for Config {
             lane_slots: 65_536,
             ack_interval_ms: 100,
             errors_per_interval: 100,
+            redis: Servers::default(),
+            redis_cluster: false,
+            redis_shards: 1,
+            redis_password_file: None,
+            redis_ca_file: None,
+            redis_stream_entries: 100_000,
+            redis_memory_s: 7 * 86_400,
+            bridge_batch_bytes: 16 * 1024,
+            bridge_linger_us: 500,
+            bridge_queue_max: 1_024,
+            bridge_backlog: 1 << 19,
+            bridge_lane_slots: 1_024,
+            bridge_hosts_max: 64,
+            bridge_start_s: 30,
             tape_slots: 1 << 20,
             symbols_max: 16_384,
             history_reach_s: 60,

@@ -1,12 +1,11 @@
 //! Lists of networks, as `trusted_proxies` is one.
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{self, SeqAccess, Unexpected, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::listed;
 
 /// IP networks such as `10.0.0.0/8` or `2001:db8::/32`; an address alone is a network of one.
 ///
@@ -36,40 +35,14 @@ impl FromIterator<IpNet> for Networks {
 
 impl<'de> Deserialize<'de> for Networks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListOrText)
+        let expecting = "networks such as 10.0.0.0/8 or 192.0.2.1";
+        listed::deserialize(deserializer, expecting, network).map(Self)
     }
 }
 
-struct ListOrText;
-
-impl<'de> Visitor<'de> for ListOrText {
-    type Value = Networks;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("networks such as 10.0.0.0/8 or 192.0.2.1")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Networks, E> {
-        let entries = text.split(',').map(str::trim);
-        entries
-            .filter(|entry| !entry.is_empty())
-            .map(network)
-            .collect()
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Networks, A::Error> {
-        let mut networks = Vec::new();
-        while let Some(entry) = entries.next_element::<String>()? {
-            networks.push(network(&entry)?);
-        }
-        Ok(Networks(networks))
-    }
-}
-
-fn network<E: de::Error>(text: &str) -> Result<IpNet, E> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| E::invalid_value(Unexpected::Str(text), &ListOrText))
+fn network(text: &str) -> Option<IpNet> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or_else(|_| address()).ok()
 }
 
 #[cfg(test)]

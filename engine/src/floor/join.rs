@@ -405,6 +405,7 @@ impl Join {
                 }
             }
             Event::Tick { .. } | Event::Gap { .. } => self.hand_out(record, walk),
+            Event::Carried(_) => {}
         }
     }
 
@@ -475,7 +476,7 @@ impl Join {
                     held.map_or(0, |(_, skipped)| skipped.saturating_add(1)),
                 ));
             }
-            Event::Feed(_) => {}
+            Event::Feed(_) | Event::Carried(_) => {}
         }
         self.accounts.insert(symbol, walked);
     }

@@ -92,6 +92,7 @@ impl Floor {
     fn fan_out(&mut self, record: &Record) {
         match record.event {
             Event::Feed(state) => self.fan_out_feed(record.symbol, state),
+            Event::Carried(_) => {}
             Event::Gap {
                 channel,
                 from,

@@ -65,6 +65,7 @@ use self::{
 };
 use crate::{
     bell::Mailbox,
+    bridge::Beats,
     clock::{Clock, Millis},
     config::Config,
     door::{Admitted, AuthDesk, TokenError},
@@ -111,6 +112,8 @@ pub struct FloorSetup {
     pub tape: Arc<Tape>,
     /// Its own desk.
     pub desk: Arc<FloorDesk>,
+    /// Other hosts' clocks.
+    pub beats: Arc<Beats>,
     /// Verifies in-band tokens.
     pub auth: AuthDesk,
     /// Its counters.
@@ -132,6 +135,7 @@ struct Floor {
     config: Arc<Config>,
     tape: Arc<Tape>,
     desk: Arc<FloorDesk>,
+    beats: Arc<Beats>,
     auth: AuthDesk,
     metrics: FloorMetrics,
     clock: Clock,
@@ -187,6 +191,7 @@ impl Floor {
             config: setup.config,
             tape: setup.tape,
             desk: setup.desk,
+            beats: setup.beats,
             auth: setup.auth,
             metrics: setup.metrics,
             now: clock.now(),

@@ -23,6 +23,7 @@ use tickwire_proto::{
 use super::{Floor, FloorDesk, FloorSetup, sends::Sends, turn::Turn};
 use crate::{
     bell::{Bell, Mailbox},
+    bridge::Beats,
     clock::Millis,
     config::Config,
     door::{Admitted, AuthDesk, limits::Places, users::Users},
@@ -82,6 +83,7 @@ impl Rehearsal {
                 mailbox,
                 load: 0.into(),
             }),
+            beats: Beats::new(0, 0),
             metrics: metrics.floor(0),
             config: Arc::new(config),
             tape,

@@ -7,7 +7,7 @@ use tickwire_proto::{
     code::ErrorCode,
     pattern::Selector,
     reply::{Accepted, Ack, AckBody, ErrorReply, Listed, Narrowed, Reply},
-    request::{Op, Rejected, Replay, Request, RequestError, Selection, Subscribe},
+    request::{Op, Rejected, Replay, Request, RequestError, Selection, Since, Subscribe},
     symbol::Symbol,
     tick::Channels,
     upgrade::Endpoint,
@@ -172,7 +172,9 @@ impl Floor {
             self.select(index, *selector, options);
         }
         let plan = self.plan_governed(index, &taken, request);
-        let purpose = since.map_or(Purpose::Subscribe { snapshot }, Purpose::Resume);
+        let purpose = since.map_or(Purpose::Subscribe { snapshot }, |since| {
+            Purpose::Resume(self.at_home(since))
+        });
         self.add_join(Join::new(
             index, generation, id, purpose, channels, mode, request, plan, self.at,
         ));
@@ -223,7 +225,7 @@ impl Floor {
         let purpose = Purpose::Replay {
             id,
             named: taken,
-            since,
+            since: self.at_home(since),
         };
         let mode = tickwire_proto::request::Mode::Stream;
         self.add_join(Join::new(
@@ -650,5 +652,21 @@ impl Floor {
             .joins()
             .filter_map(|key| self.joins.get(key.0))
             .any(|join| join.plan.iter().any(|(own, _)| *own == symbol))
+    }
+
+    /// The same with a cursor of another host's as one of this tape, where its time can be told here.
+    fn at_home(&self, mut since: Since) -> Since {
+        if let Some(cursor) = since
+            .cursor
+            .as_mut()
+            .filter(|own| own.tape != self.tape.id())
+        {
+            let begin_ns = self.beats.begin_ns(cursor);
+            if let Some(position) = begin_ns.and_then(|ns| self.tape.admitted_since(ns)) {
+                cursor.tape = self.tape.id();
+                cursor.position = position.0;
+            }
+        }
+        since
     }
 }

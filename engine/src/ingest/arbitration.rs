@@ -2,27 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use tickwire_proto::tick::Values;
+use tickwire_proto::{reply::GapReason, tick::Values};
 
 use super::sequencer::SourceId;
 use crate::clock::Millis;
 
-/// A tick that waits for the seqs before it.
+/// What waits for the seqs before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Who sent it.
     pub source: SourceId,
     /// In which of its messages.
     pub message: u64,
-    /// The source's event time.
-    pub ts_ns: u64,
-    /// Prices and sizes.
-    pub values: Values,
+    /// What stands there.
+    pub claim: Claim,
     /// When the hole before it is declared a gap.
     pub deadline: Millis,
 }
 
-/// The ticks of one channel that stand behind a hole, by seq.
+/// What a source says of a seq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Its tick.
+    Tick {
+        /// The source's event time.
+        ts_ns: u64,
+        /// Prices and sizes.
+        values: Values,
+    },
+    /// Nothing up to and with it will come from this source any more.
+    Missing(GapReason),
+}
+
+/// What of one channel stands behind a hole, by seq.
 #[derive(Debug, Default)]
 pub struct Holding(BTreeMap<u64, Held>);
 
@@ -40,6 +52,15 @@ impl Holding {
                 vacant.insert(held);
                 true
             }
+            // A tick is worth more than the word of another source that it has none.
+            std::collections::btree_map::Entry::Occupied(mut known)
+                if matches!(known.get().claim, Claim::Missing(_))
+                    && matches!(held.claim, Claim::Tick { .. }) =>
+            {
+                held.deadline = held.deadline.min(known.get().deadline);
+                known.insert(held);
+                true
+            }
             std::collections::btree_map::Entry::Occupied(_) => false,
         }
     }
@@ -54,12 +75,20 @@ impl Holding {
         self.0.is_empty()
     }
 
-    /// Takes the tick of `seq`, if that is the lowest held.
+    /// Takes what is held of `seq`, if that is the lowest, and forgets what is held below.
     pub fn take_next(&mut self, seq: u64) -> Option<Held> {
-        self.0
-            .first_entry()
-            .filter(|first| *first.key() == seq)
-            .map(std::collections::btree_map::OccupiedEntry::remove)
+        while let Some(first) = self.0.first_entry() {
+            // That a source will not have it does not keep others from sending it in time.
+            let is_missing = matches!(first.get().claim, Claim::Missing(_));
+            if *first.key() > seq || *first.key() == seq && is_missing {
+                return None;
+            }
+            let (own, held) = first.remove_entry();
+            if own == seq {
+                return Some(held);
+            }
+        }
+        None
     }
 
     /// Takes the lowest.

@@ -3,23 +3,50 @@
 //! No I/O and no clock here: both times are arguments, so every decision can be replayed.
 
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 use tickwire_proto::{
     code::ErrorCode,
-    reply::GapReason,
+    reply::{Gap, GapReason},
+    sbe::entry::{self, Carried},
     symbol::Symbol,
     tick::{Channel, FeedState, IDENTITY_MAX, PublishedTick, Values},
 };
 
-use super::arbitration::{Held, Holding};
+use super::{
+    arbitration::{Claim, Held},
+    numbering::{Numbering, check_numbering, engine_epoch, is_contest},
+    symbol_state::SymbolState,
+};
 use crate::{
     clock::Millis,
-    tape::{Event, SymbolId, Writer},
+    tape::{Event, Origin, SymbolId, Writer},
 };
 
-/// Names a publisher's connection or an in-process lane, for the life of the engine.
+/// Names a publisher's connection, an in-process lane, or another host, for the life of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u64);
+
+impl SourceId {
+    const HOST: u64 = 1 << 63;
+
+    /// The name of the `number`-th host that was met.
+    pub fn host(number: u64) -> Self {
+        Self(number | Self::HOST)
+    }
+
+    /// Whether its ticks come from this host's publishers.
+    pub fn origin(self) -> Origin {
+        if self.0 & Self::HOST == 0 {
+            Origin::Here
+        } else {
+            Origin::Elsewhere
+        }
+    }
+
+    /// Whether it is a publisher of this host's.
+    pub fn is_here(self) -> bool {
+        self.origin() == Origin::Here
+    }
+}
 
 /// The sequencer's settings.
 #[derive(Clone, Copy, Debug)]
@@ -30,44 +57,8 @@ pub struct SequencerOptions {
     pub held_max: usize,
     /// Unix time at the engine's start, ms: the epoch of what the engine numbers.
     pub start_ms: u64,
-}
-
-/// Who numbers a symbol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Numbering {
-    Engine,
-    Source,
-}
-
-#[derive(Debug, Default)]
-struct SymbolState {
-    numbering: Option<Numbering>,
-    epoch: u64,
-    last: [Option<u64>; 2],
-    holding: [Holding; 2],
-    /// The last gaps declared in each channel, to tell late copies from plain duplicates.
-    gaps: [GapMemory; 2],
-    sources: SmallVec<[SourceId; 2]>,
-}
-
-/// The bounds of the last few gaps of a channel.
-#[derive(Debug, Default)]
-struct GapMemory {
-    gaps: [(u64, u64); 4],
-    next: usize,
-}
-
-impl GapMemory {
-    fn remember(&mut self, from: u64, to: u64) {
-        self.gaps[self.next] = (from, to);
-        self.next = (self.next + 1) % self.gaps.len();
-    }
-
-    fn contains(&self, seq: u64) -> bool {
-        self.gaps
-            .iter()
-            .any(|(from, to)| (*from..=*to).contains(&seq))
-    }
+    /// Whether other hosts are told which symbols have publishers here.
+    pub is_bridged: bool,
 }
 
 /// What became of a tick.
@@ -127,6 +118,8 @@ pub struct Sequencer {
     settled: Vec<Settled>,
     touched: Vec<SymbolId>,
     born: bool,
+    /// When the last record was admitted: never later than the next one, whatever the wall clock does.
+    admitted_ns: u64,
     counts: SequencerCounts,
 }
 
@@ -142,6 +135,7 @@ impl Sequencer {
             settled: Vec::new(),
             touched: Vec::new(),
             born: false,
+            admitted_ns: 0,
             counts: SequencerCounts::default(),
         }
     }
@@ -158,18 +152,16 @@ impl Sequencer {
         if let Err(refusal) = check_ranges(tick) {
             return Verdict::Refused(refusal);
         }
-        let numbering = if tick.identity.is_some() {
+        let numbering = if tick.identity.is_none() {
+            Numbering::Engine
+        } else if source.is_here() {
             Numbering::Source
         } else {
-            Numbering::Engine
+            // A host names a symbol before its ticks, and so has said who numbers it.
+            self.known_numbering(tick.symbol)
         };
-        let id = match self.enter(
-            source,
-            tick.symbol,
-            numbering,
-            tick.identity.map(|identity| identity.epoch),
-            wall_ns,
-        ) {
+        let epoch = tick.identity.map(|identity| identity.epoch);
+        let id = match self.enter(source, tick.symbol, numbering, epoch, wall_ns) {
             Ok(id) => id,
             Err(refusal) => return Verdict::Refused(refusal),
         };
@@ -187,7 +179,7 @@ impl Sequencer {
             return Verdict::Duplicate;
         }
         if seq == expected {
-            self.place(id, channel, seq, ts_ns, tick.values, wall_ns);
+            self.place(source, id, channel, seq, (ts_ns, tick.values), wall_ns);
             self.place_successors(id, channel, wall_ns);
             self.drop_from_waiting(id, channel);
             return Verdict::Accepted;
@@ -196,11 +188,135 @@ impl Sequencer {
         let held = Held {
             source,
             message,
-            ts_ns,
-            values: tick.values,
+            claim: Claim::Tick {
+                ts_ns,
+                values: tick.values,
+            },
             deadline,
         };
         self.hold(id, channel, seq, held, wall_ns)
+    }
+
+    /// The host `source` has publishers of a symbol, and has accounted for its channels up to
+    /// `carried.placed`, and for those of the epoch before up to its end: what of that has not come is
+    /// lost on the way.
+    ///
+    /// # Errors
+    ///
+    /// As for a tick of that epoch.
+    pub fn carry(
+        &mut self,
+        source: SourceId,
+        carried: &Carried,
+        now: Millis,
+        wall_ns: u64,
+    ) -> Result<(), Refusal> {
+        let numbering = match carried.numbering {
+            entry::Numbering::Source => Numbering::Source,
+            entry::Numbering::Host => Numbering::Elsewhere,
+        };
+        self.miss_end(source, carried, now, wall_ns);
+        let is_met = self.epoch(carried.symbol) == 0;
+        let epoch = Some(carried.epoch);
+        let id = self.enter(source, carried.symbol, numbering, epoch, wall_ns)?;
+        for channel in Channel::BOTH {
+            let place = channel.index();
+            if is_met {
+                self.symbols[id.0 as usize].is_whole[place] = carried.placed[place].is_none();
+            }
+            if let Some(to) = carried.placed[place] {
+                let from = carried.base[place].unwrap_or(1);
+                let missing = (channel, from, to, GapReason::Bridge);
+                self.miss(source, id, missing, now, wall_ns);
+            }
+        }
+        Ok(())
+    }
+
+    /// The epoch in force here has ended at the host `source`: what of it has not come is lost.
+    fn miss_end(&mut self, source: SourceId, carried: &Carried, now: Millis, wall_ns: u64) {
+        let epoch = self.epoch(carried.symbol);
+        let ended = carried.before.filter(|ended| ended.epoch == epoch);
+        let (Some(ended), Some(id)) = (ended, self.writer.id(carried.symbol)) else {
+            return;
+        };
+        for channel in Channel::BOTH {
+            let place = channel.index();
+            let last = self.symbols[id.0 as usize].last[place];
+            if let (Some(to), Some(last)) = (ended.placed[place], last) {
+                let missing = (channel, last + 1, to, GapReason::Bridge);
+                self.miss(source, id, missing, now, wall_ns);
+            }
+        }
+    }
+
+    /// The epoch in force of a symbol; 0 where there is none.
+    fn epoch(&self, symbol: Symbol) -> u64 {
+        let id = self.writer.id(symbol);
+        let state = id.and_then(|id| self.symbols.get(id.0 as usize));
+        state.map_or(0, |state| state.epoch)
+    }
+
+    /// The host `source` will not send a range of ticks, for the gap's own reason.
+    ///
+    /// # Errors
+    ///
+    /// As for a tick of that epoch.
+    pub fn declare_gap(
+        &mut self,
+        source: SourceId,
+        gap: &Gap,
+        now: Millis,
+        wall_ns: u64,
+    ) -> Result<(), Refusal> {
+        let numbering = self.known_numbering(gap.symbol);
+        let id = self.enter(source, gap.symbol, numbering, Some(gap.epoch), wall_ns)?;
+        if let Some((from, to)) = gap.from.zip(gap.to) {
+            let missing = (gap.channel, from, to, gap.reason);
+            self.miss(source, id, missing, now, wall_ns);
+        }
+        Ok(())
+    }
+
+    /// Who numbers a symbol that a host has named.
+    fn known_numbering(&self, symbol: Symbol) -> Numbering {
+        let id = self.writer.id(symbol);
+        let state = id.and_then(|id| self.symbols.get(id.0 as usize));
+        match state.and_then(|state| state.numbering) {
+            Some(Numbering::Elsewhere | Numbering::Engine) => Numbering::Elsewhere,
+            Some(Numbering::Source) | None => Numbering::Source,
+        }
+    }
+
+    /// Nothing up to seq `to` will come from `source` any more, which had the channel from `from` on at
+    /// the latest; other sources may still have it.
+    fn miss(
+        &mut self,
+        source: SourceId,
+        id: SymbolId,
+        (channel, from, to, reason): (Channel, u64, u64, GapReason),
+        now: Millis,
+        wall_ns: u64,
+    ) {
+        let state = &mut self.symbols[id.0 as usize];
+        let place = channel.index();
+        let last = match state.last[place] {
+            Some(last) => last,
+            None if state.is_whole[place] => from.saturating_sub(1),
+            // Who came later has no account that could lack something.
+            None => return,
+        };
+        if to <= last || to > IDENTITY_MAX {
+            return;
+        }
+        state.last[place] = Some(last);
+        let held = Held {
+            source,
+            message: 0,
+            claim: Claim::Missing(reason),
+            deadline: now.after(self.options.arbitration_ms),
+        };
+        self.hold(id, channel, to, held, wall_ns);
     }
 
     /// Makes `source` a live source of `symbol` without a tick.
@@ -227,16 +343,44 @@ impl Sequencer {
     /// A source went away: symbols that it was the last source of become stale.
     pub fn leave(&mut self, source: SourceId, wall_ns: u64) {
         for id in self.sources.remove(&source).unwrap_or_default() {
-            let state = &mut self.symbols[id.0 as usize];
-            state.sources.retain(|own| *own != source);
-            if !state.sources.is_empty() {
-                continue;
-            }
+            self.lose(source, id, wall_ns);
+        }
+    }
+
+    /// A source has a symbol no longer.
+    pub fn withdraw(&mut self, source: SourceId, symbol: Symbol, wall_ns: u64) {
+        let Some(id) = self.writer.id(symbol) else {
+            return;
+        };
+        let own = self.sources.get_mut(&source);
+        let had = own.is_some_and(|own| {
+            let place = own.iter().position(|had| *had == id);
+            place.map(|place| own.swap_remove(place)).is_some()
+        });
+        if had {
+            self.lose(source, id, wall_ns);
+        }
+    }
+
+    /// What a source is a source of.
+    pub fn symbols_of(&self, source: SourceId) -> Vec<Symbol> {
+        let own = self.sources.get(&source);
+        let ids = own.map_or(&[][..], Vec::as_slice);
+        ids.iter().map(|id| self.writer.tape().name(*id)).collect()
+    }
+
+    fn lose(&mut self, source: SourceId, id: SymbolId, wall_ns: u64) {
+        let state = &mut self.symbols[id.0 as usize];
+        state.sources.retain(|own| *own != source);
+        if !state.has_source(Origin::Here) {
+            state.here = None;
+        }
+        if state.sources.is_empty() {
             // Nobody is left to fill the holes.
             self.release_all(id, wall_ns);
-            let epoch = self.symbols[id.0 as usize].epoch;
-            self.push(id, epoch, wall_ns, Event::Feed(FeedState::Stale));
+            self.push(id, wall_ns, Event::Feed(FeedState::Stale));
         }
+        self.tell_hosts(id, wall_ns);
     }
 
     /// Declares the holes whose time is up.
@@ -250,6 +394,13 @@ impl Sequencer {
                 self.release_first(id, channel, wall_ns);
             }
             self.keep_waiting(id, channel);
+        }
+    }
+
+    /// Declares all holes, since nobody will be waited for any more.
+    pub fn settle_all(&mut self, wall_ns: u64) {
+        for (id, channel) in self.waiting.clone() {
+            self.release_channel(id, channel, wall_ns);
         }
     }
 
@@ -313,13 +464,8 @@ impl Sequencer {
             self.symbols.push(SymbolState::default());
             self.born = true;
         }
-        let state = &self.symbols[id.0 as usize];
-        if !state.sources.is_empty() && state.numbering.is_some_and(|own| own != numbering) {
-            return Err(Refusal {
-                code: ErrorCode::MixedNumbering,
-                message: "the symbol's live sources number it the other way",
-            });
-        }
+        let state = &mut self.symbols[id.0 as usize];
+        check_numbering(state, source, numbering, self.options.start_ms)?;
         let epoch = match epoch {
             Some(epoch) => epoch,
             None => engine_epoch(state, self.options.start_ms, wall_ns / 1_000_000)?,
@@ -330,15 +476,29 @@ impl Sequencer {
                 message: "a higher epoch is in force",
             });
         }
-        if epoch > state.epoch {
-            self.release_all(id, wall_ns);
-            let state = &mut self.symbols[id.0 as usize];
-            state.epoch = epoch;
-            state.last = [None; 2];
-            state.gaps = <[GapMemory; 2]>::default();
+        if epoch == state.epoch && is_contest(state, numbering) {
+            // Two hosts number it and drew the same epoch: both draw a new one, and the higher wins.
+            state.is_contested = true;
+            return Err(Refusal {
+                code: ErrorCode::NotOwner,
+                message: "another host numbers the symbol in the same epoch",
+            });
         }
-        self.symbols[id.0 as usize].numbering = Some(numbering);
+        let is_new = epoch > state.epoch;
+        if is_new {
+            self.release_all(id, wall_ns);
+            self.symbols[id.0 as usize].begin(epoch);
+        }
+        let state = &mut self.symbols[id.0 as usize];
+        if source.is_here() {
+            state.here = Some(numbering);
+        }
+        // Another host's word changes who numbers an epoch no more.
+        if is_new || state.numbering.is_none() || source.is_here() {
+            state.numbering = Some(numbering);
+        }
         self.join(source, id, wall_ns);
+        self.tell_hosts(id, wall_ns);
         Ok(id)
     }
 
@@ -348,11 +508,23 @@ impl Sequencer {
         if state.sources.contains(&source) {
             return;
         }
+        let is_first = state.sources.is_empty();
         state.sources.push(source);
-        let (first, epoch) = (state.sources.len() == 1, state.epoch);
         self.sources.entry(source).or_default().push(id);
-        if first {
-            self.push(id, epoch, wall_ns, Event::Feed(FeedState::Live));
+        if is_first {
+            self.push(id, wall_ns, Event::Feed(FeedState::Live));
+        }
+    }
+
+    /// Other hosts learn whether a symbol has publishers here, and who numbers it then.
+    fn tell_hosts(&mut self, id: SymbolId, wall_ns: u64) {
+        if !self.options.is_bridged {
+            return;
+        }
+        let state = &mut self.symbols[id.0 as usize];
+        let carried = Numbering::told(state);
+        if std::mem::replace(&mut state.told, carried) != carried {
+            self.push(id, wall_ns, Event::Carried(carried));
         }
     }
 
@@ -372,7 +544,7 @@ impl Sequencer {
         let holding = &mut state.holding[channel.index()];
         let was_empty = holding.is_empty();
         if !holding.hold(seq, held) {
-            self.counts.duplicates += 1;
+            self.counts.duplicates += u64::from(matches!(held.claim, Claim::Tick { .. }));
             return Verdict::Duplicate;
         }
         if was_empty {
@@ -402,18 +574,60 @@ impl Sequencer {
 
     fn place(
         &mut self,
+        source: SourceId,
         id: SymbolId,
         channel: Channel,
         seq: u64,
-        ts_ns: u64,
-        values: Values,
+        (ts_ns, values): (u64, Values),
         wall_ns: u64,
     ) {
         let state = &mut self.symbols[id.0 as usize];
         state.last[channel.index()] = Some(seq);
-        let epoch = state.epoch;
         self.counts.placed += 1;
-        self.push(id, epoch, wall_ns, Event::Tick { seq, ts_ns, values });
+        let tick = Event::Tick { seq, ts_ns, values };
+        self.push_from(source.origin(), id, wall_ns, tick);
+    }
+
+    /// Writes a gap up to `to` into a channel's account.
+    fn place_gap(
+        &mut self,
+        id: SymbolId,
+        channel: Channel,
+        (from, to): (u64, u64),
+        reason: GapReason,
+        wall_ns: u64,
+    ) {
+        let state = &mut self.symbols[id.0 as usize];
+        state.gaps[channel.index()].remember(from, to);
+        state.last[channel.index()] = Some(to);
+        // Who has told the others that it has publishers tells them what those will not send.
+        let origin = if state.told.is_some() {
+            Origin::Here
+        } else {
+            Origin::Elsewhere
+        };
+        self.counts.gaps += 1;
+        let gap = Event::Gap {
+            channel,
+            from,
+            to,
+            reason,
+        };
+        self.push_from(origin, id, wall_ns, gap);
+    }
+
+    /// Places the tick that was held for `seq`, which stands next.
+    fn place_held(&mut self, id: SymbolId, channel: Channel, seq: u64, held: &Held, wall_ns: u64) {
+        let Held {
+            source,
+            message,
+            claim,
+            ..
+        } = *held;
+        if let Claim::Tick { ts_ns, values } = claim {
+            self.settled.push(Settled { source, message });
+            self.place(source, id, channel, seq, (ts_ns, values), wall_ns);
+        }
     }
 
     /// Places the held ticks that follow without a hole.
@@ -426,11 +640,7 @@ impl Sequencer {
             let Some(held) = state.holding[channel.index()].take_next(last + 1) else {
                 return;
             };
-            self.settled.push(Settled {
-                source: held.source,
-                message: held.message,
-            });
-            self.place(id, channel, last + 1, held.ts_ns, held.values, wall_ns);
+            self.place_held(id, channel, last + 1, &held, wall_ns);
         }
     }
 
@@ -440,23 +650,20 @@ impl Sequencer {
         let Some((seq, held)) = state.holding[channel.index()].take_first() else {
             return;
         };
-        let epoch = state.epoch;
-        if let Some(last) = state.last[channel.index()].filter(|last| last + 1 < seq) {
-            state.gaps[channel.index()].remember(last + 1, seq - 1);
-            self.counts.gaps += 1;
-            let gap = Event::Gap {
-                channel,
-                from: last + 1,
-                to: seq - 1,
-                reason: GapReason::Source,
-            };
-            self.push(id, epoch, wall_ns, gap);
+        let last = state.last[channel.index()];
+        match (held.claim, last) {
+            (Claim::Missing(reason), Some(last)) if last < seq => {
+                self.place_gap(id, channel, (last + 1, seq), reason, wall_ns);
+            }
+            (Claim::Missing(_), _) => {}
+            (Claim::Tick { .. }, _) => {
+                if let Some(last) = last.filter(|last| last + 1 < seq) {
+                    let hole = (last + 1, seq - 1);
+                    self.place_gap(id, channel, hole, GapReason::Source, wall_ns);
+                }
+                self.place_held(id, channel, seq, &held, wall_ns);
+            }
         }
-        self.settled.push(Settled {
-            source: held.source,
-            message: held.message,
-        });
-        self.place(id, channel, seq, held.ts_ns, held.values, wall_ns);
         self.place_successors(id, channel, wall_ns);
     }
 
@@ -488,8 +695,15 @@ impl Sequencer {
         }
     }
 
-    fn push(&mut self, id: SymbolId, epoch: u64, wall_ns: u64, event: Event) {
-        self.writer.push(id, epoch, wall_ns, event);
+    fn push(&mut self, id: SymbolId, wall_ns: u64, event: Event) {
+        self.push_from(Origin::Here, id, wall_ns, event);
+    }
+
+    fn push_from(&mut self, origin: Origin, id: SymbolId, wall_ns: u64, event: Event) {
+        let epoch = self.symbols[id.0 as usize].epoch;
+        self.admitted_ns = self.admitted_ns.max(wall_ns);
+        let admitted_ns = self.admitted_ns;
+        self.writer.push_from(origin, id, epoch, admitted_ns, event);
         if self.touched.last() != Some(&id) {
             self.touched.push(id);
         }
@@ -514,23 +728,6 @@ fn check_ranges(tick: &PublishedTick) -> Result<(), Refusal> {
         code: ErrorCode::OutOfRange,
         message,
     })
-}
-
-/// The epoch under which the engine numbers a symbol: drawn at the engine's start, and anew
-/// after source-numbered ticks; kept over publishers' reconnects.
-fn engine_epoch(state: &SymbolState, start_ms: u64, now_ms: u64) -> Result<u64, Refusal> {
-    let epoch = match state.numbering {
-        Some(Numbering::Engine) => state.epoch,
-        Some(Numbering::Source) => now_ms.max(state.epoch + 1),
-        None => start_ms,
-    };
-    if epoch > IDENTITY_MAX {
-        return Err(Refusal {
-            code: ErrorCode::OutOfRange,
-            message: "no epoch is left above the source's",
-        });
-    }
-    Ok(epoch)
 }
 
 #[cfg(test)]

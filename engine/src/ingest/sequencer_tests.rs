@@ -41,6 +41,7 @@ impl Ingest {
             arbitration_ms: ARBITRATION_MS,
             held_max,
             start_ms: START_MS,
+            is_bridged: false,
         };
         Self {
             sequencer: Sequencer::new(writer, options),
@@ -93,6 +94,7 @@ impl Ingest {
                     Event::Gap { from, to, .. } => Short::Gap(record.epoch, from, to),
                     Event::Feed(FeedState::Live) => Short::Live,
                     Event::Feed(FeedState::Stale) => Short::Stale,
+                    Event::Carried(_) => unreachable!("there is no bridge"),
                 }
             })
             .collect()

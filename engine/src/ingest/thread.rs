@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use tickwire_proto::{claims::Grant, json::PublishParser};
 
 use super::{
+    hosts::{HostLane, Hosts},
     lane::Lane,
     publisher,
     sequencer::{Sequencer, SourceId, Verdict},
@@ -29,6 +30,8 @@ use crate::{
 
 /// Ticks taken from one lane before sockets get their turn.
 const LANE_TICKS_PER_TURN: usize = 1_024;
+/// Other hosts' entries taken before sockets get their turn.
+const HOST_ENTRIES_PER_TURN: usize = 16;
 /// Ticks submitted before floors are woken.
 const TICKS_PER_RING: usize = 64;
 /// The longest wait without looking for expired holes, ms.
@@ -67,10 +70,21 @@ pub struct IngestSetup {
     pub mailbox: Arc<Mailbox<Letter>>,
     /// The bells of the floors, by number.
     pub floors: Vec<Arc<Bell>>,
+    /// The bridge, if there is one.
+    pub bridge: Option<BridgeEnds>,
     /// Verifies in-band tokens.
     pub auth: AuthDesk,
     /// Counters.
     pub metrics: IngestMetrics,
+}
+
+/// Ingest's ends of the bridge.
+#[derive(Clone)]
+pub struct BridgeEnds {
+    /// What other hosts say.
+    pub lane: Arc<HostLane>,
+    /// Rung when publishers of this host have sent something.
+    pub bell: Arc<Bell>,
 }
 
 /// What the tasks of this thread share.
@@ -86,6 +100,8 @@ pub(super) struct Shared {
     pub(super) publishers: RefCell<FxHashMap<SourceId, Rc<publisher::Desk>>>,
     tape: Arc<Tape>,
     floors: Vec<Arc<Bell>>,
+    bridge: Option<BridgeEnds>,
+    hosts: RefCell<Hosts>,
     lanes: RefCell<Vec<(SourceId, Arc<Lane>, Settlement)>>,
     next_source: RefCell<u64>,
     draining: RefCell<bool>,
@@ -116,6 +132,8 @@ async fn serve(setup: IngestSetup, ready: impl FnOnce()) -> io::Result<()> {
         publishers: RefCell::default(),
         tape: setup.tape,
         floors: setup.floors,
+        bridge: setup.bridge,
+        hosts: RefCell::default(),
         lanes: RefCell::default(),
         next_source: RefCell::new(0),
         draining: RefCell::new(false),
@@ -126,16 +144,19 @@ async fn serve(setup: IngestSetup, ready: impl FnOnce()) -> io::Result<()> {
     ready();
     loop {
         shared.take_letters();
-        let more = shared.take_lanes();
+        let more = shared.take_lanes() | shared.take_hosts();
         shared.publish();
         if *shared.draining.borrow()
             && shared.publishers.borrow().is_empty()
             && !shared.lanes_wait()
         {
+            // What other hosts still say is not waited for: they go on for ever. They are told
+            // what has no publisher here any more.
+            shared.close_lanes();
             return Ok(());
         }
         bell.doze();
-        if more || !shared.mailbox.is_empty() || shared.lanes_wait() {
+        if more || !shared.mailbox.is_empty() || shared.lanes_wait() || shared.hosts_wait() {
             // Through the event loop, so that sockets get their turn between two rounds.
             bell.ring();
         }
@@ -258,11 +279,47 @@ impl Shared {
         more
     }
 
+    /// Takes what other hosts say; returns whether there is more.
+    fn take_hosts(&self) -> bool {
+        let Some(bridge) = &self.bridge else {
+            return false;
+        };
+        for _ in 0..HOST_ENTRIES_PER_TURN {
+            let Some((shard, arrival)) = bridge.lane.take() else {
+                break;
+            };
+            let mut sequencer = self.sequencer.borrow_mut();
+            let (now, wall_ns) = (self.clock.now(), wall_ns());
+            let mut hosts = self.hosts.borrow_mut();
+            hosts.take(&mut sequencer, shard, arrival, now, wall_ns);
+        }
+        self.metrics
+            .observe_hosts(&self.hosts.borrow().counts(), bridge.lane.len());
+        !bridge.lane.is_empty()
+    }
+
+    /// Publishers in this process may hold on to their lanes; nobody takes from them any more.
+    fn close_lanes(&self) {
+        let mut sequencer = self.sequencer.borrow_mut();
+        for (source, ..) in self.lanes.borrow_mut().drain(..) {
+            sequencer.leave(source, wall_ns());
+        }
+        // What waits for another host's ticks would end with this thread.
+        sequencer.settle_all(wall_ns());
+        drop(sequencer);
+        self.publish();
+    }
+
     fn lanes_wait(&self) -> bool {
         self.lanes
             .borrow()
             .iter()
             .any(|(_, lane, _)| !lane.is_empty() || lane.is_finished())
+    }
+
+    fn hosts_wait(&self) -> bool {
+        let bridge = self.bridge.as_ref();
+        bridge.is_some_and(|bridge| !bridge.lane.is_empty())
     }
 
     /// Decides one tick and enters the verdict into its publisher's books; a refusal is returned
@@ -320,11 +377,18 @@ impl Shared {
         std::sync::atomic::fence(Ordering::SeqCst);
         let mut interest = 0;
         let mut sequencer = self.sequencer.borrow_mut();
-        let born = sequencer.take_touched(|id| interest |= self.tape.interest(id));
+        let mut has_news = false;
+        let born = sequencer.take_touched(|id| {
+            interest |= self.tape.interest(id);
+            has_news = true;
+        });
         for (number, bell) in self.floors.iter().enumerate() {
             if born || interest & (1 << number) != 0 {
                 bell.ring();
             }
+        }
+        if let Some(bridge) = self.bridge.as_ref().filter(|_| has_news) {
+            bridge.bell.ring();
         }
         self.metrics.observe(&sequencer.counts());
     }

@@ -6,7 +6,8 @@
 //! word  0  stamp         0 never written; 2p + 1 being written, 2p + 2 complete, of position p
 //!       1  next          position + 1 of the record after it in its channel; 0 for none yet
 //!       2  what          kind u8 | detail u8 | price exponent i8 | size exponent i8 | symbol u32,
-//!                        the kind lowest; the detail is a side, a gap's reason or a feed state
+//!                        the kind lowest, with 0x80 where the record comes from another host; the
+//!                  detail is a side, a gap's reason or a feed state
 //!       3  seq           or a gap's `from`
 //!       4  ts_ns         or a gap's `to`
 //!       5  epoch
@@ -26,7 +27,9 @@
 //! word  0  name (4)      NUL-padded, native byte order
 //!       4  feed          0 never heard of, 1 stale, 2 live
 //!       5  interest      bit f: floor f has a subscriber
-//!       6  reserved (2)
+//!       6  carried       0 nobody here publishes it, 1 its publishers number it, 2 the engine does;
+//!                        four times that, what it was before
+//!       7  reserved
 //! ----------------------------------------------------------------------------- next cache line
 //!       8  count         records in the trade channel, ever; entry (count − 1) mod 16 is the newest
 //!       9  last          position + 1 of the newest; 0 for none
@@ -63,6 +66,7 @@ pub const NAME: usize = 0;
 pub const NAME_WORDS: usize = tickwire_proto::symbol::SYMBOL_BYTES_MAX / 8;
 pub const FEED: usize = 4;
 pub const INTEREST: usize = 5;
+pub const CARRIED: usize = 6;
 /// First word of the trade channel; the quote channel follows.
 pub const CHANNEL: usize = 8;
 pub const CHANNEL_WORDS: usize = 4;
@@ -84,5 +88,5 @@ const _: () = assert!(HEAD_WORDS * 8 == 128);
 const _: () = assert!(PAYLOAD + PAYLOAD_WORDS <= SLOT_WORDS);
 // The entry of a record is its count modulo the entries.
 const _: () = assert!(RECENT.is_power_of_two());
-const _: () = assert!(NAME + NAME_WORDS <= FEED && INTEREST < CHANNEL);
+const _: () = assert!(NAME + NAME_WORDS <= FEED && CARRIED < CHANNEL);
 const _: () = assert!(CHANNEL + 2 * CHANNEL_WORDS <= HEAD_WORDS);

@@ -14,7 +14,7 @@ use tickwire_proto::{
 };
 
 use super::{
-    Event, Position, ReadError, Record, SymbolId, Tape, TapeOptions, Writer, create,
+    Event, Origin, Position, ReadError, Record, SymbolId, Tape, TapeOptions, Writer, create,
     layout::PAYLOAD,
     slot::{Missed, Slot},
     sync::{AtomicU64, Ordering, fence},
@@ -65,6 +65,7 @@ fn trade(at: u64) -> Record {
         epoch: at + 10,
         admitted_ns: at + 20,
         previous: at.checked_sub(1).map(Position),
+        origin: Origin::Here,
         event: Event::Tick {
             seq: at + 30,
             ts_ns: at + 40,

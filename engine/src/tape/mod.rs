@@ -39,7 +39,7 @@ use std::{io, sync::Arc};
 
 pub use self::{
     reader::Tape,
-    record::{Event, Position, Record, SymbolId},
+    record::{Event, Origin, Position, Record, SymbolId},
     writer::Writer,
 };
 

@@ -4,6 +4,7 @@ use std::{io, ops::Range};
 
 use crossbeam::utils::CachePadded;
 use tickwire_proto::{
+    sbe::entry::Numbering,
     symbol::Symbol,
     tick::{Channel, FeedState},
 };
@@ -187,6 +188,27 @@ impl Tape {
         self.walk_back(symbol, channel, |record| record.position < before)
     }
 
+    /// The first record that was admitted at `ns` or later; the head where there is none. `None` where
+    /// none that was admitted before can be read, and so more may have been lost than what came before.
+    ///
+    /// Records are admitted in the order of their stamps.
+    pub fn admitted_since(&self, ns: u64) -> Option<Position> {
+        let (mut low, mut high) = (self.oldest().0, self.head().0);
+        let mut reaches_back = false;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.read(Position(middle)) {
+                Ok(record) if record.admitted_ns < ns => {
+                    reaches_back = true;
+                    low = middle + 1;
+                }
+                Ok(_) | Err(ReadError::NotYet) => high = middle,
+                Err(ReadError::Lapped { .. }) => low = middle + 1,
+            }
+        }
+        reaches_back.then_some(Position(low))
+    }
+
     /// How many symbols there are: ids below it have a name.
     pub fn symbols(&self) -> u32 {
         self.symbols.count()
@@ -200,6 +222,16 @@ impl Tape {
     /// Whether the symbol has a live source; `None` before the first [`Event::Feed`].
     pub fn feed(&self, id: SymbolId) -> Option<FeedState> {
         self.symbols.feed(id)
+    }
+
+    /// Who numbers the symbol, if this host has publishers of it and is told to say so.
+    pub fn carried(&self, id: SymbolId) -> Option<Numbering> {
+        self.symbols.carried(id)
+    }
+
+    /// [`Tape::carried`], or what it was while this host had publishers of the symbol.
+    pub fn ever_carried(&self, id: SymbolId) -> Option<Numbering> {
+        self.symbols.ever_carried(id)
     }
 
     /// Epoch and first seq (a gap's `from`, if one came first) of the channel's newest epoch.

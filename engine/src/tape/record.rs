@@ -2,6 +2,7 @@
 
 use tickwire_proto::{
     reply::GapReason,
+    sbe::entry::Numbering,
     tick::{Body, Channel, FeedState, Side, Values, optional_to_word, word_to_optional},
 };
 
@@ -14,6 +15,16 @@ pub struct Position(pub u64);
 /// A symbol's number on this tape: dense, from 0, in the order of first appearance.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SymbolId(pub u32);
+
+/// Which host's publishers a record comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// This one's: the bridge carries it to the others.
+    #[default]
+    Here,
+    /// Another one's: it goes no further.
+    Elsewhere,
+}
 
 /// One record, copied out of the tape.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +40,8 @@ pub struct Record {
     /// The record before it of the same symbol and channel, even if that is no longer retained;
     /// `None` for the first of the channel and for [`Event::Feed`].
     pub previous: Option<Position>,
+    /// Whose publishers it comes from.
+    pub origin: Origin,
     /// What happened.
     pub event: Event,
 }
@@ -58,49 +71,52 @@ pub enum Event {
     },
     /// The symbol's feed changed; stands in no chain.
     Feed(FeedState),
+    /// This host began to have publishers of the symbol, and so it is numbered, or ceased to; stands
+    /// in no chain, and is of interest to other hosts alone.
+    Carried(Option<Numbering>),
 }
 
 impl Event {
-    /// The channel whose chain it stands in; `None` for [`Event::Feed`].
+    /// The channel whose chain it stands in; `None` for [`Event::Feed`] and [`Event::Carried`].
     pub fn channel(&self) -> Option<Channel> {
         match self {
             Self::Tick { values, .. } => Some(values.channel()),
             Self::Gap { channel, .. } => Some(*channel),
-            Self::Feed(_) => None,
+            Self::Feed(_) | Self::Carried(_) => None,
         }
     }
 
-    /// A tick's seq or a gap's `from`; 0 for [`Event::Feed`].
+    /// A tick's seq or a gap's `from`; 0 for what has none.
     pub fn first_seq(&self) -> u64 {
         match *self {
             Self::Tick { seq, .. } => seq,
             Self::Gap { from, .. } => from,
-            Self::Feed(_) => 0,
+            Self::Feed(_) | Self::Carried(_) => 0,
         }
     }
 
-    /// A tick's seq or a gap's `to`; 0 for [`Event::Feed`].
+    /// A tick's seq or a gap's `to`; 0 for what has none.
     pub fn last_seq(&self) -> u64 {
         match *self {
             Self::Tick { seq, .. } => seq,
             Self::Gap { to, .. } => to,
-            Self::Feed(_) => 0,
+            Self::Feed(_) | Self::Carried(_) => 0,
         }
     }
 }
 
 impl Record {
-    /// The channel whose chain it stands in; `None` for [`Event::Feed`].
+    /// The channel whose chain it stands in; `None` for [`Event::Feed`] and [`Event::Carried`].
     pub fn channel(&self) -> Option<Channel> {
         self.event.channel()
     }
 
-    /// A tick's seq or a gap's `from`; 0 for [`Event::Feed`].
+    /// A tick's seq or a gap's `from`; 0 for what has none.
     pub fn first_seq(&self) -> u64 {
         self.event.first_seq()
     }
 
-    /// A tick's seq or a gap's `to`; 0 for [`Event::Feed`].
+    /// A tick's seq or a gap's `to`; 0 for what has none.
     pub fn last_seq(&self) -> u64 {
         self.event.last_seq()
     }
@@ -109,7 +125,11 @@ impl Record {
     pub(super) fn pack(&self) -> Payload {
         let (what, [seq, ts_ns], values) = pack_event(&self.event);
         let [a, b, c, d] = values.map(i64::cast_unsigned);
-        let what = what | u64::from(self.symbol.0) << 32;
+        let elsewhere = match self.origin {
+            Origin::Here => 0,
+            Origin::Elsewhere => ELSEWHERE,
+        };
+        let what = what | u64::from(elsewhere) | u64::from(self.symbol.0) << 32;
         let previous = position_to_word(self.previous);
         [
             what,
@@ -134,6 +154,11 @@ impl Record {
             epoch,
             admitted_ns,
             previous: word_to_position(previous),
+            origin: if what as u8 & ELSEWHERE == 0 {
+                Origin::Here
+            } else {
+                Origin::Elsewhere
+            },
             event: unpack_event(what, [seq, ts_ns], values.map(u64::cast_signed)),
         }
     }
@@ -158,6 +183,11 @@ const QUOTE: u8 = 1;
 const TRADE_GAP: u8 = 2;
 const QUOTE_GAP: u8 = 3;
 const FEED: u8 = 4;
+const CARRIED: u8 = 5;
+/// The detail of a symbol that nobody here publishes.
+const NOBODY: u8 = 255;
+/// Beside the kind: the record comes from another host.
+const ELSEWHERE: u8 = 0x80;
 
 /// SBE's null for a u8 enumeration.
 const NO_SIDE: u8 = 255;
@@ -185,12 +215,17 @@ fn pack_event(event: &Event) -> (u64, [u64; 2], ValuesWords) {
                 [0; VALUES_WORDS],
             )
         }
-        Event::Feed(state) => (
-            pack_what(FEED, state as u8, [0; 2]),
-            [0; 2],
-            [0; VALUES_WORDS],
+        Event::Feed(state) => pack_detail(FEED, state as u8),
+        Event::Carried(numbering) => pack_detail(
+            CARRIED,
+            numbering.map_or(NOBODY, |numbering| numbering as u8),
         ),
     }
+}
+
+fn pack_detail(kind: u8, detail: u8) -> (u64, [u64; 2], ValuesWords) {
+    let what = pack_what(kind, detail, [0; 2]);
+    (what, [0; 2], [0; VALUES_WORDS])
 }
 
 fn pack_body(body: &Body) -> (u8, u8, ValuesWords) {
@@ -232,13 +267,18 @@ fn unpack_event(what: u64, [first, second]: [u64; 2], words: ValuesWords) -> Eve
             body,
         },
     };
-    match kind {
+    match kind & !ELSEWHERE {
         TRADE => tick(unpack_trade(detail, words)),
         QUOTE => tick(unpack_quote(words)),
         TRADE_GAP => gap(Channel::Trade),
         QUOTE_GAP => gap(Channel::Quote),
         FEED if detail == FeedState::Live as u8 => Event::Feed(FeedState::Live),
         FEED => Event::Feed(FeedState::Stale),
+        CARRIED => Event::Carried(match detail {
+            NOBODY => None,
+            host if host == Numbering::Host as u8 => Some(Numbering::Host),
+            _ => Some(Numbering::Source),
+        }),
         _ => unreachable!("`pack_event` is the only source of kinds, and the stamp held"),
     }
 }

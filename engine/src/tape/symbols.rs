@@ -4,14 +4,15 @@ use std::io;
 
 use crossbeam::utils::CachePadded;
 use tickwire_proto::{
+    sbe::entry::Numbering,
     symbol::Symbol,
     tick::{Channel, FeedState},
 };
 
 use super::{
     layout::{
-        BASE_EPOCH, BASE_SEQ, CHANNEL, CHANNEL_WORDS, COUNT, FEED, HeadWords, INTEREST, LAST, NAME,
-        NAME_WORDS, Payload, RECENT, RecentWords,
+        BASE_EPOCH, BASE_SEQ, CARRIED, CHANNEL, CHANNEL_WORDS, COUNT, FEED, HeadWords, INTEREST,
+        LAST, NAME, NAME_WORDS, Payload, RECENT, RecentWords,
     },
     record::{Position, Record, SymbolId, position_to_word, word_to_position},
     slot::Slot,
@@ -24,6 +25,19 @@ const CHANGING: u64 = u64::MAX;
 
 const FEED_STALE: u64 = 1;
 const FEED_LIVE: u64 = 2;
+
+const CARRIED_NUMBERED: u64 = 1;
+const CARRIED_TO_NUMBER: u64 = 2;
+/// The same, shifted, for what was carried before.
+const CARRIED_BEFORE: u64 = 0b1100;
+
+fn numbering(word: u64) -> Option<Numbering> {
+    match word & 0b11 {
+        CARRIED_NUMBERED => Some(Numbering::Source),
+        CARRIED_TO_NUMBER => Some(Numbering::Host),
+        _ => None,
+    }
+}
 
 /// Every symbol of the tape.
 pub struct Symbols {
@@ -64,6 +78,16 @@ impl Symbols {
             FEED_LIVE => Some(FeedState::Live),
             _ => None,
         }
+    }
+
+    pub fn carried(&self, id: SymbolId) -> Option<Numbering> {
+        // Relaxed: as in `feed`.
+        numbering(self.head(id)[CARRIED].load(Ordering::Relaxed) & !CARRIED_BEFORE)
+    }
+
+    pub fn ever_carried(&self, id: SymbolId) -> Option<Numbering> {
+        let word = self.head(id)[CARRIED].load(Ordering::Relaxed);
+        numbering(word & !CARRIED_BEFORE).or(numbering(word >> CARRIED_BEFORE.trailing_zeros()))
     }
 
     pub fn base(&self, id: SymbolId, channel: Channel) -> Option<(u64, u64)> {
@@ -166,6 +190,24 @@ impl Symbols {
         };
         // Relaxed: published by the head of the tape.
         self.head(id)[FEED].store(word, Ordering::Relaxed);
+    }
+
+    pub fn set_carried(&self, id: SymbolId, carried: Option<Numbering>) {
+        let own = &self.head(id)[CARRIED];
+        let before = own.load(Ordering::Relaxed);
+        let now = match carried {
+            Some(Numbering::Source) => CARRIED_NUMBERED,
+            Some(Numbering::Host) => CARRIED_TO_NUMBER,
+            None => 0,
+        };
+        // What it was last is remembered: whoever follows may be behind.
+        let last = if before & !CARRIED_BEFORE == 0 {
+            before & CARRIED_BEFORE
+        } else {
+            before << CARRIED_BEFORE.trailing_zeros() & CARRIED_BEFORE
+        };
+        // Relaxed: published by the head of the tape.
+        own.store(now | last, Ordering::Relaxed);
     }
 
     /// Makes `record` the newest of its channel.

@@ -7,7 +7,7 @@ use std::{
 
 use tickwire_proto::symbol::Symbol;
 
-use super::{Event, Position, Record, SymbolId, SymbolsFull, Tape};
+use super::{Event, Origin, Position, Record, SymbolId, SymbolsFull, Tape};
 
 /// Puts records on the tape.
 ///
@@ -48,6 +48,11 @@ impl Writer {
         }
     }
 
+    /// The id of a symbol, if it has one.
+    pub fn id(&self, symbol: Symbol) -> Option<SymbolId> {
+        self.ids.get(&symbol).copied()
+    }
+
     /// Puts a record at the head of the tape, over the oldest one once the ring is full.
     ///
     /// Epochs of a symbol never fall, except in a gap that closes an older epoch's account. The
@@ -59,6 +64,22 @@ impl Writer {
     /// Where `symbol` is not from [`Writer::intern`] of this writer.
     pub fn push(
         &mut self,
+        symbol: SymbolId,
+        epoch: u64,
+        admitted_ns: u64,
+        event: Event,
+    ) -> Position {
+        self.push_from(Origin::Here, symbol, epoch, admitted_ns, event)
+    }
+
+    /// As [`Writer::push`], of a record that may come from another host.
+    ///
+    /// # Panics
+    ///
+    /// As [`Writer::push`].
+    pub fn push_from(
+        &mut self,
+        origin: Origin,
         symbol: SymbolId,
         epoch: u64,
         admitted_ns: u64,
@@ -78,6 +99,7 @@ impl Writer {
             epoch,
             admitted_ns,
             previous,
+            origin,
             event,
         };
         let payload = record.pack();
@@ -86,8 +108,10 @@ impl Writer {
         if let Some(channel) = channel {
             tape.symbols.append(channel, &record, &payload);
         }
-        if let Event::Feed(state) = event {
-            tape.symbols.set_feed(symbol, state);
+        match event {
+            Event::Feed(state) => tape.symbols.set_feed(symbol, state),
+            Event::Carried(carried) => tape.symbols.set_carried(symbol, carried),
+            Event::Tick { .. } | Event::Gap { .. } => {}
         }
         self.next = Position(position.0 + 1);
         tape.publish(self.next);

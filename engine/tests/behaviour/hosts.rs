@@ -56,6 +56,11 @@ impl Hosts {
     pub fn pull_the_cable(&self) {
         ip(&self.near, &["link", "set", "cable", "down"]);
     }
+
+    /// From now on everything arrives again.
+    pub fn plug_the_cable_in(&self) {
+        ip(&self.near, &["link", "set", "cable", "up"]);
+    }
 }
 
 /// A process that does nothing but keep its namespaces.

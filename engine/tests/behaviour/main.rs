@@ -8,6 +8,7 @@
 mod arbitration;
 mod bad_input;
 mod binary;
+mod bridge;
 mod churn;
 mod conflate;
 mod cursors;

@@ -204,3 +204,31 @@ fn interest_is_a_bit_for_each_floor() {
     tape.drop_interest(A, 5);
     assert_eq!(tape.interest(A), 1);
 }
+
+#[test]
+fn the_records_since_a_time_are_found_where_history_reaches_back_to_it() {
+    let (mut writer, tape) = tape(8, 1);
+    assert_eq!(tape.admitted_since(0), None);
+    // Two at each time.
+    for seq in 1..=6_u64 {
+        writer.push(A, 1, 100 * seq.div_ceil(2), trade(seq));
+    }
+    assert_eq!(tape.admitted_since(100), None, "there may have been more");
+    for (ns, at) in [
+        (101, 2),
+        (200, 2),
+        (201, 4),
+        (300, 4),
+        (301, 6),
+        (u64::MAX, 6),
+    ] {
+        assert_eq!(tape.admitted_since(ns), Some(Position(at)), "{ns}");
+    }
+    for seq in 7..=20_u64 {
+        writer.push(A, 1, 100 * seq.div_ceil(2), trade(seq));
+    }
+    // What is left begins with the second of 700 ns.
+    assert_eq!(tape.oldest(), Position(13));
+    assert_eq!(tape.admitted_since(700), None);
+    assert_eq!(tape.admitted_since(701), Some(Position(14)));
+}

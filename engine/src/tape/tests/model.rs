@@ -1,10 +1,10 @@
 //! Random pushes, with every answer of the tape checked against plain vectors.
 
 use proptest::prelude::*;
-use tickwire_proto::{reply::GapReason, tick::FeedState};
+use tickwire_proto::{reply::GapReason, sbe::entry::Numbering, tick::FeedState};
 
 use super::*;
-use crate::tape::{Position, ReadError, Record, layout::RECENT};
+use crate::tape::{Origin, Position, ReadError, Record, layout::RECENT};
 
 const SYMBOLS: u32 = 3;
 
@@ -139,7 +139,12 @@ fn event(shape: u8, position: u64) -> Event {
             to: position + 3,
             reason: GapReason::ALL[position as usize % 5],
         },
-        _ => Event::Feed([FeedState::Stale, FeedState::Live][position as usize % 2]),
+        _ => {
+            let state = [FeedState::Stale, FeedState::Live][position as usize % 2];
+            let numbering = [None, Some(Numbering::Source), Some(Numbering::Host)];
+            let carried = Event::Carried(numbering[position as usize % 3]);
+            [Event::Feed(state), carried][position as usize / 2 % 2]
+        }
     }
 }
 
@@ -153,15 +158,18 @@ fn push(writer: &mut Writer, model: &mut Model, epochs: &mut [u64], push: Push) 
         .channel()
         .and_then(|channel| Some(model.chain(symbol, channel).last()?.position));
     let admitted_ns = position.0 * 1_000;
+    let origin = [Origin::Here, Origin::Elsewhere][position.0 as usize / 3 % 2];
     model.records.push(Record {
         position,
         symbol,
         epoch: *epoch,
         admitted_ns,
         previous,
+        origin,
         event,
     });
-    assert_eq!(writer.push(symbol, *epoch, admitted_ns, event), position);
+    let pushed = writer.push_from(origin, symbol, *epoch, admitted_ns, event);
+    assert_eq!(pushed, position);
 }
 
 fn check_records(tape: &Tape, model: &Model) {

@@ -4,7 +4,7 @@
 use std::thread;
 
 use super::*;
-use crate::tape::{Position, ReadError, Record};
+use crate::tape::{Origin, Position, ReadError, Record};
 
 const SYMBOLS: u64 = 3;
 /// Positions after which symbol and channel repeat.
@@ -21,6 +21,7 @@ fn expected(position: Position) -> Record {
         epoch: 1 + at / 1_000,
         admitted_ns: at.wrapping_mul(31),
         previous: at.checked_sub(PERIOD).map(Position),
+        origin: [Origin::Here, Origin::Elsewhere][(at % 2) as usize],
         event: tick(Channel::BOTH[(at / SYMBOLS % 2) as usize], at),
     }
 }
@@ -34,7 +35,8 @@ fn beside_a_writer(readers: &[fn(&Tape)]) {
         }
         for at in 0..PUSHES {
             let record = expected(Position(at));
-            let position = writer.push(
+            let position = writer.push_from(
+                record.origin,
                 record.symbol,
                 record.epoch,
                 record.admitted_ns,
@@ -187,7 +189,8 @@ fn a_tape_that_nobody_laps_delivers_everything() {
         });
         for at in 0..1 << 12 {
             let record = expected(Position(at));
-            writer.push(
+            writer.push_from(
+                record.origin,
                 record.symbol,
                 record.epoch,
                 record.admitted_ns,

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Every bound of the configuration, and the metric that shows how full it is or what it cost.
-const BOUNDS: [(&str, &str); 27] = [
+const BOUNDS: [(&str, &str); 32] = [
     ("per_ip_rate", "tickwire_handshakes_total"),
     ("per_ip_table_max", "tickwire_per_ip_table"),
     ("per_ip_connections_max", "tickwire_client_ips"),
@@ -34,6 +34,11 @@ const BOUNDS: [(&str, &str); 27] = [
     ("symbols_max", "tickwire_symbols"),
     ("requests_us_per_turn", "tickwire_requests_waiting"),
     ("replay_us_per_turn", "tickwire_replays"),
+    ("redis_stream_entries", "tickwire_bridge_missing_total"),
+    ("bridge_queue_max", "tickwire_bridge_queue"),
+    ("bridge_backlog", "tickwire_bridge_behind"),
+    ("bridge_lane_slots", "tickwire_bridge_lane"),
+    ("bridge_hosts_max", "tickwire_bridge_hosts"),
 ];
 
 #[test]
@@ -126,7 +131,9 @@ fn the_log_says_where_io_uring_is_denied() {
 
 #[test]
 fn the_metrics_page_has_a_line_for_every_bound() {
-    let serve = Serve::start();
+    // A bridge that finds nobody has its metrics as well.
+    let nobody = ["--redis=redis://127.0.0.1:1", "--set=bridge_backlog=32768"];
+    let serve = Serve::with(&nobody);
     let mut subscriber = serve.connect("/v1/ws", None);
     subscriber.subscribe(serde_json::json!({"symbols": ["*"]}));
     let page = http_get(serve.admin, "/metrics");
