@@ -86,6 +86,10 @@ enum Play {
     Soak(PlayCommand),
     /// Server-Sent Events to many subscribers of one symbol.
     Sse(PlayCommand),
+    /// Hosts that share ticks through Redis: whether all comes everywhere, and how much later.
+    Hosts(PlayCommand),
+    /// The most ticks that go through one Redis, and what each costs.
+    Bridge(PlayCommand),
 }
 
 /// Other figures than the scenario's own.
@@ -262,6 +266,8 @@ impl Play {
             Self::Churn(command) => command.run(Scenario::Churn),
             Self::Soak(command) => command.run(Scenario::Soak),
             Self::Sse(command) => command.run(Scenario::Sse),
+            Self::Hosts(command) => command.run(Scenario::Hosts),
+            Self::Bridge(command) => command.run(Scenario::Bridge),
         }
     }
 }

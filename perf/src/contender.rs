@@ -12,6 +12,7 @@ use std::{
 use crate::{
     dialect::{self, Dialect, Framing},
     peer::{Peer, Variant},
+    redis::Redis,
     scenario::Scenario,
     server::{Program, Server, ServerError, free_address},
 };
@@ -47,6 +48,11 @@ enum Kind {
 
 /// Who stands a storm beside tickwire: what is to be replaced, and who comes closest.
 const IN_STORMS: [&str; 3] = ["nestjs-socketio", "tokio-tungstenite-4k", "uwebsockets"];
+
+/// tickwire's form that is not confined.
+const IN_ALL_CORES: &str = "tickwire-default";
+/// The peer whose hosts share ticks through a Redis, at the port of its option `--redis-port`.
+const SHARES_TICKS: &str = "nestjs-socketio";
 
 /// Where servers are started.
 #[derive(Clone, Debug)]
@@ -119,8 +125,11 @@ impl Contender {
                     form.name == FORMS[0].name
                 }
                 Scenario::Sse => false,
+                Scenario::Bridge => form.name == IN_ALL_CORES,
                 // Everything on one core, and the door on another.
-                Scenario::Storm => ["tickwire", "tickwire-default"].contains(&form.name),
+                Scenario::Storm | Scenario::Hosts => {
+                    ["tickwire", IN_ALL_CORES].contains(&form.name)
+                }
                 // What a budget costs in latency is its own choice; the limit is the same.
                 Scenario::RampHot | Scenario::RampWatchlist => {
                     form.idle.is_none() && form.max_delay_ms.is_none()
@@ -129,7 +138,12 @@ impl Contender {
             },
             Kind::Peer { .. } => match scenario {
                 // Nobody else declares what a slow client missed.
-                Scenario::Scale | Scenario::Slow | Scenario::Churn | Scenario::Soak => false,
+                Scenario::Scale
+                | Scenario::Slow
+                | Scenario::Churn
+                | Scenario::Soak
+                | Scenario::Bridge => false,
+                Scenario::Hosts => self.name == SHARES_TICKS,
                 Scenario::Storm => IN_STORMS.contains(&&*self.name),
                 // Event streams are compared with each other alone.
                 _ => self.streams_events() == (scenario == Scenario::Sse),
@@ -149,6 +163,11 @@ impl Contender {
     /// Whether its ramps do: those that targets are about.
     pub fn ramps_quickly(&self) -> bool {
         self.is_quick() && (self.name == FORMS[0].name || !self.is_tickwire())
+    }
+
+    /// Whether it is tickwire, and has no core of its own.
+    pub fn has_all_cores(&self) -> bool {
+        matches!(&self.kind, Kind::Tickwire { form, .. } if !form.confined)
     }
 
     fn is_tickwire(&self) -> bool {
@@ -219,6 +238,38 @@ impl Contender {
         }
         let program = self.program(stage, &workdir, extra).map_err(failed)?;
         Ok((program.start(&stage.folder)?, program))
+    }
+
+    /// Starts it as one of several hosts that share ticks through `redis`, over so many `shards` where
+    /// it has any.
+    pub fn start_host(
+        &self,
+        stage: &Stage,
+        redis: &Redis,
+        shards: u32,
+    ) -> Result<(Server, Program), ServerError> {
+        let Kind::Peer { peer, variant } = &self.kind else {
+            let mut extra = vec![
+                format!("--redis={}", redis.urls()),
+                format!("--redis-shards={shards}"),
+            ];
+            extra.extend(
+                redis
+                    .is_cluster()
+                    .then(|| "--set=redis_cluster=true".to_owned()),
+            );
+            return self.start(stage, &extra);
+        };
+        let mut variant = variant.clone();
+        variant.args.push(format!("--redis-port={}", redis.port()));
+        let host = Self {
+            kind: Kind::Peer {
+                peer: peer.clone(),
+                variant,
+            },
+            ..self.clone()
+        };
+        host.start(stage, &[])
     }
 
     fn program(&self, stage: &Stage, workdir: &Path, extra: &[String]) -> io::Result<Program> {

@@ -51,6 +51,11 @@ impl Latencies {
         sum.expect("both have the same bounds");
     }
 
+    /// How many.
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
     /// The quantiles that reports show.
     pub fn quantiles(&self) -> Quantiles {
         let at = |quantile| self.0.value_at_quantile(quantile);

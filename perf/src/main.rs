@@ -28,6 +28,7 @@ mod load;
 mod peer;
 mod process;
 mod publisher;
+mod redis;
 mod reference;
 mod report;
 mod run;

@@ -103,6 +103,20 @@ impl Tree {
         Ok(cpu)
     }
 
+    /// CPU time used so far by its threads of this name, ns.
+    pub fn thread_ns(self, name: &str) -> io::Result<u64> {
+        let mut ns = 0;
+        for pid in self.pids()? {
+            for tid in tids(pid).unwrap_or_default() {
+                let own = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
+                if own.is_ok_and(|own| own.trim_end() == name) {
+                    ns += thread_ns(pid, tid).unwrap_or_default();
+                }
+            }
+        }
+        Ok(ns)
+    }
+
     /// Resident memory, bytes. What the kernel holds for sockets is not in it.
     pub fn rss_bytes(self) -> io::Result<u64> {
         self.status_sum("VmRSS:")
@@ -313,6 +327,10 @@ mod tests {
         }
         assert!(used.user_ns + used.system_ns > 10_000_000, "{used:?}");
         assert!(tree.rss_bytes().unwrap() > 100_000);
+        let own = std::thread::current();
+        let name: String = own.name().unwrap_or_default().chars().take(15).collect();
+        assert!(tree.thread_ns(&name).unwrap() > 10_000_000);
+        assert_eq!(tree.thread_ns("nobody").unwrap(), 0);
     }
 
     #[test]

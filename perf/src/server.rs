@@ -163,6 +163,12 @@ impl Server {
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
+    /// Kills it, as a fault does.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
     /// Confines whatever it has pinned or started itself.
     pub fn confine(&self) -> io::Result<()> {
         match &self.cores {

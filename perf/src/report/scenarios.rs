@@ -16,7 +16,7 @@ use super::{
 
 /// The scenarios that a full comparison has, in the order of the report. What a run holds beyond
 /// them follows by name.
-const SCENARIOS: [(&str, &str); 14] = [
+const SCENARIOS: [(&str, &str); 16] = [
     ("hot", "Every subscriber follows the same symbol."),
     (
         "watchlist",
@@ -63,6 +63,14 @@ const SCENARIOS: [(&str, &str); 14] = [
     (
         "sse",
         "As `hot`, by Server-Sent Events: tickwire's engine and edge together beside Nchan.",
+    ),
+    (
+        "hosts",
+        "Hosts that share ticks through Redis: what a tick takes to subscribers of another host, and many of them on three hosts, of which two publish.",
+    ),
+    (
+        "bridge",
+        "Ever more ticks from one host to another through one Redis, and by a PUBLISH for each tick.",
     ),
 ];
 

@@ -1,7 +1,9 @@
 //! What is measured: who follows what, at which rates, and which windows count.
 
+mod bridge;
 mod burst;
 mod churn;
+mod hosts;
 mod idle;
 mod latency;
 mod ramp;
@@ -62,6 +64,10 @@ pub enum Scenario {
     Soak,
     /// Server-Sent Events to many subscribers of one symbol.
     Sse,
+    /// Hosts that share ticks through Redis.
+    Hosts,
+    /// The most ticks that go through one Redis.
+    Bridge,
 }
 
 /// Its figures.
@@ -170,6 +176,8 @@ impl Scenario {
             (Self::Churn, rounds(1, 1)),
             (Self::Soak, rounds(1, 1)),
             (Self::Sse, rounds(5, 1)),
+            (Self::Hosts, rounds(1, 1)),
+            (Self::Bridge, rounds(1, 1)),
         ];
         // What a first look goes without.
         let skipped = |scenario| {
@@ -184,6 +192,8 @@ impl Scenario {
                 Self::Churn,
                 Self::Soak,
                 Self::Sse,
+                Self::Hosts,
+                Self::Bridge,
             ];
             quick && long.contains(&scenario)
         };
@@ -217,6 +227,10 @@ impl Scenario {
             ramp_s: if quick { 20.0 } else { 45.0 },
             syscalls: false,
         };
+        let many = Pace {
+            connects_per_s: 4_000,
+            ..common.pace
+        };
         let watchlist = Settings {
             subscribers: 2_000,
             rate: 5_000,
@@ -240,19 +254,13 @@ impl Scenario {
             Self::Idle => Settings {
                 subscribers: 19_000,
                 symbols: 1_000,
-                pace: Pace {
-                    connects_per_s: 4_000,
-                    ..common.pace
-                },
+                pace: many,
                 ..common
             },
             Self::Latency => Settings {
                 subscribers: 10_000,
                 duration_s: 3.0,
-                pace: Pace {
-                    connects_per_s: 4_000,
-                    ..common.pace
-                },
+                pace: many,
                 ..common
             },
             Self::Scale => Settings {
@@ -267,10 +275,7 @@ impl Scenario {
                 subscribers: 16_000,
                 duration_s: 300.0,
                 symbols: 10,
-                pace: Pace {
-                    connects_per_s: 4_000,
-                    ..common.pace
-                },
+                pace: many,
                 ..common
             },
             Self::Soak => Settings {
@@ -287,6 +292,8 @@ impl Scenario {
                 duration_s: 60.0,
                 ..common
             },
+            Self::Hosts => hosts::settings(common),
+            Self::Bridge => bridge::settings(common),
             Self::Slow => Settings {
                 subscribers: 900,
                 rate: 200,
@@ -306,7 +313,7 @@ impl Scenario {
     pub fn faults(self, points: &[Point]) -> Vec<String> {
         match self {
             // Steps beyond what the server can take are the point of it.
-            Self::RampHot | Self::RampWatchlist => {
+            Self::RampHot | Self::RampWatchlist | Self::Bridge => {
                 let strange = |point: &&Point| {
                     let counts = point.counts;
                     counts.duplicates + counts.out_of_order + counts.contradictions > 0
@@ -316,10 +323,11 @@ impl Scenario {
                     last.map(|point| format!("the account does not balance: {:?}", point.counts));
                 faults.into_iter().collect()
             }
-            // Further processes take what is left of the generator's core.
+            // Others take what is left of the generator's core.
             Self::Storm | Self::Slow | Self::Soak => {
                 points.iter().flat_map(session::losses).collect()
             }
+            Self::Hosts => points.iter().flat_map(hosts::faults).collect(),
             _ => points.iter().flat_map(session::faults).collect(),
         }
     }
@@ -344,6 +352,8 @@ impl Scenario {
             Self::Slow => slow::play(settings, arena, signer),
             Self::Churn => churn::play(settings, arena, signer),
             Self::Soak => soak::play(settings, arena, signer),
+            Self::Hosts => hosts::play(settings, arena, signer),
+            Self::Bridge => bridge::play(settings, arena, signer),
         }
     }
 }

@@ -1,35 +1,29 @@
 //! One audience in front of one server: connect, then measure windows of schedules.
 
 mod sample;
+mod seated;
 mod verdict;
 
 use std::{io, net::SocketAddr, thread};
 
 use crate::{
     dialect::Dialect,
-    host,
-    load::{Follows, Load, LoadError, Pace, Plan},
+    load::{Follows, Load, LoadError, Pace},
     process::Tree,
     publisher::{PublishError, Publisher},
-    run::{Generator, Memory, Point, Published, ServerCpu},
+    run::Point,
     schedule::{Clock, Schedule, Window},
     syscalls::Counter,
     ticks::Symbols,
     token::Signer,
 };
 
-use sample::{Sample, server_cpu};
-pub use verdict::{faults, losses};
-use verdict::{is_sustained, since};
+pub use seated::Seated;
+pub use verdict::{faults, losses, untold};
 
 /// From now to the first tick of a schedule.
-const LEAD_US: u64 = 200_000;
-/// How long ticks may take to arrive after the last window.
-const DRAIN_US: u64 = 5_000_000;
-/// How long the publisher may take to end after that.
-const PUBLISHER_US: u64 = 12_000_000;
-/// Descriptors beside the subscribers' sockets.
-const OWN_DESCRIPTORS: u64 = 64;
+pub const LEAD_US: u64 = 200_000;
+
 /// The server that is measured.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
@@ -54,16 +48,10 @@ pub struct Audience {
 
 /// A connected audience and its publisher.
 pub struct Session<'a> {
-    target: Target<'a>,
+    seated: Seated<'a>,
     clock: Clock,
-    load: Load<'a>,
     publisher: Publisher,
     epoch: u64,
-    /// Deliveries per tick, by symbol.
-    followers: Vec<u64>,
-    subscribers: u64,
-    rss_before: Option<u64>,
-    rss_connected: Option<u64>,
 }
 
 /// Why there is no measurement.
@@ -105,38 +93,17 @@ impl<'a> Session<'a> {
         audience: Audience,
         signer: &Signer,
     ) -> Result<Self, SessionError> {
-        let subscribers = audience.follows.len() as u64;
-        host::raise_descriptors(subscribers + OWN_DESCRIPTORS)?;
         let clock = Clock::start();
         let epoch = clock.now_us() / 1_000;
-        let rss = || target.tree.map(Tree::rss_bytes).transpose();
-        let rss_before = rss()?;
-        let followers = audience.followers();
         let symbols = audience.symbols.clone();
-        let plan = Plan {
-            server: target.server,
-            symbols: audience.symbols,
-            follows: audience.follows,
-            epoch,
-            pace: audience.pace,
-            receive_buffer: None,
-        };
-        let load = Load::connect(plan, target.dialect, clock, |index| {
-            signer.subscriber(&format!("perf-{index}"))
-        })?;
-        let rss_connected = rss()?;
+        let seated = Seated::open(target, audience, signer, clock, epoch)?;
         let token = signer.publisher();
         let publisher = Publisher::connect(target.dialect, target.server, &symbols, &token, epoch)?;
         Ok(Self {
-            target,
+            seated,
             clock,
-            load,
             publisher,
             epoch,
-            followers,
-            subscribers,
-            rss_before,
-            rss_connected,
         })
     }
 
@@ -152,12 +119,12 @@ impl<'a> Session<'a> {
 
     /// The subscribers.
     pub fn load(&mut self) -> &mut Load<'a> {
-        &mut self.load
+        self.seated.load()
     }
 
     /// Whether nothing more can be measured.
-    pub fn is_broken(&self) -> bool {
-        self.publisher.is_broken() || self.load.tally().lost > 0
+    pub fn is_broken(&mut self) -> bool {
+        self.publisher.is_broken() || self.seated.load().tally().lost > 0
     }
 
     /// Publishes as `schedule` says and measures its `windows`, which follow each other in time.
@@ -167,72 +134,27 @@ impl<'a> Session<'a> {
         windows: &[Window],
         p99_max_us: u64,
     ) -> Result<Vec<Point>, SessionError> {
-        let expected = self.expected(schedule, windows);
-        let all: u64 = expected.iter().sum();
-        let counts_before = self.load.tally().counts;
-        self.load.measure(windows);
-        let (load, publisher, clock) = (&mut self.load, &mut self.publisher, self.clock);
-        let tree = self.target.tree;
-        let (samples, published) = thread::scope(|scope| {
+        let made = self.publisher.made();
+        let expected = expected(self.seated.followers(), made, schedule, windows);
+        let (seated, publisher, clock) = (&mut self.seated, &mut self.publisher, self.clock);
+        let (received, published) = thread::scope(|scope| {
             let publishing = thread::Builder::new()
                 .name("publisher".to_owned())
                 .spawn_scoped(scope, || publisher.run(&clock, schedule))?;
-            let mut samples = Vec::new();
-            for window in windows {
-                load.run_until(window.from_us, |_| false)?;
-                let before = Sample::take(tree, load.tally())?;
-                load.run_until(window.to_us, |_| false)?;
-                samples.push((before, Sample::take(tree, load.tally())?));
-            }
-            load.run_until(schedule.end_us() + DRAIN_US, |tally| {
-                tally.measured() >= all
-            })?;
-            load.run_until(clock.now_us() + PUBLISHER_US, |_| publishing.is_finished())?;
+            let is_over = || publishing.is_finished();
+            let received = seated.receive(windows, schedule.end_us(), &expected, is_over)?;
             let published = publishing
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok::<_, SessionError>((samples, published))
+            Ok::<_, SessionError>((received, published))
         })?;
-        let memory = self.memory()?;
-        let mut points = Vec::new();
-        for (place, (before, after)) in samples.iter().enumerate() {
-            let mut point = self.point(place, expected[place], &published, (before, after));
-            point.memory = memory;
-            let fresh = since(point.counts, counts_before);
-            point.sustained = is_sustained(&point, fresh, p99_max_us);
-            points.push(point);
-        }
-        Ok(points)
+        self.seated
+            .points(&received, &expected, &published, p99_max_us)
     }
 
     /// Lets connections be silent for a while; what that cost.
     pub fn rest(&mut self, seconds: f64) -> Result<Point, SessionError> {
-        let before = Sample::take(self.target.tree, self.load.tally())?;
-        let until = self.clock.now_us() + (seconds * 1e6) as u64;
-        self.load.run_until(until, |_| false)?;
-        let after = Sample::take(self.target.tree, self.load.tally())?;
-        let cpu = before.server.as_ref().zip(after.server.as_ref());
-        let tally = self.load.tally();
-        Ok(Point {
-            subscribers: self.subscribers,
-            window_s: seconds,
-            cpu: cpu.map(|(before, after)| ServerCpu {
-                busy: after.since(before).total_ns() as f64 / 1e9 / seconds,
-                ..ServerCpu::default()
-            }),
-            memory: self.memory()?,
-            counts: tally.counts,
-            lost_connections: tally.lost,
-            first_lost: tally.first_lost.as_ref().map(ToString::to_string),
-            // Silence cannot be too much for it, whoever else keeps its core busy.
-            generator: Generator {
-                reached: false,
-                ..after.generator_since(&before, seconds)
-            },
-            others_busy: after.others_since(&before, seconds),
-            sustained: tally.lost == 0,
-            ..Point::default()
-        })
+        self.seated.rest(seconds)
     }
 
     /// The server's system calls per delivered tick at `rate` ticks per second; `None` where they
@@ -242,7 +164,7 @@ impl<'a> Session<'a> {
         rate: u32,
         seconds: f64,
     ) -> Result<Option<f64>, SessionError> {
-        let Some(Ok(counter)) = self.target.tree.map(Counter::start) else {
+        let Some(Ok(counter)) = self.seated.target().tree.map(Counter::start) else {
             return Ok(None);
         };
         let schedule = Schedule::new(self.next_start_us(), rate, seconds);
@@ -251,58 +173,16 @@ impl<'a> Session<'a> {
         let counted = counter.stop().ok();
         Ok(counted.map(|calls| calls as f64 / delivered.max(1) as f64))
     }
-
-    /// The server's memory until now.
-    pub fn memory(&self) -> Result<Option<Memory>, SessionError> {
-        let end = self.target.tree.map(Tree::rss_bytes).transpose()?;
-        let readings = self.rss_before.zip(self.rss_connected).zip(end);
-        Ok(readings.map(|((before, connected), end)| {
-            Memory::new(before, connected, end, self.subscribers)
-        }))
-    }
-
-    /// Deliveries that the ticks of each window should make.
-    fn expected(&self, schedule: &Schedule, windows: &[Window]) -> Vec<u64> {
-        expected(&self.followers, self.publisher.made(), schedule, windows)
-    }
-
-    fn point(
-        &self,
-        place: usize,
-        expected: u64,
-        published: &Published,
-        (before, after): (&Sample, &Sample),
-    ) -> Point {
-        let tally = self.load.tally();
-        let measured = &tally.windows[place];
-        let window_s = measured.window.seconds();
-        let delivered = measured.delivered;
-        let cpu = before.server.as_ref().zip(after.server.as_ref());
-        let arrived = (after.delivered - before.delivered).max(1);
-        Point {
-            subscribers: self.subscribers,
-            window_s,
-            expected,
-            delivered,
-            deliveries_per_s: delivered as f64 / window_s,
-            cpu: cpu.map(|(before, after)| server_cpu(&after.since(before), delivered, window_s)),
-            latency: measured.latencies.quantiles(),
-            percentiles: measured.latencies.percentiles(),
-            bytes_per_tick: (after.bytes - before.bytes) as f64 / arrived as f64,
-            counts: tally.counts,
-            lost_connections: tally.lost,
-            first_lost: tally.first_lost.as_ref().map(ToString::to_string),
-            published: published.clone(),
-            generator: after.generator_since(before, window_s),
-            others_busy: after.others_since(before, window_s),
-            ..Point::default()
-        }
-    }
 }
 
 /// Deliveries of each window, where ticks go to all symbols in turn, beginning with number
-/// `first`.
-fn expected(followers: &[u64], first: u64, schedule: &Schedule, windows: &[Window]) -> Vec<u64> {
+/// `first`, and each is delivered to so many `followers`, by symbol.
+pub fn expected(
+    followers: &[u64],
+    first: u64,
+    schedule: &Schedule,
+    windows: &[Window],
+) -> Vec<u64> {
     let mut expected = vec![0; windows.len()];
     let mut tick = first;
     for slot in schedule.slots() {

@@ -77,6 +77,18 @@ pub fn losses(point: &Point) -> Vec<String> {
     faults
 }
 
+/// As [`losses`], where what is told as a gap is no loss: of a feed that something was done to.
+pub fn untold(point: &Point) -> Vec<String> {
+    let told = point
+        .counts
+        .gapped
+        .min(point.expected - point.delivered.min(point.expected));
+    losses(&Point {
+        delivered: point.delivered + told,
+        ..point.clone()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +125,17 @@ mod tests {
             let sustained = is_sustained(&point, point.counts, 1);
             assert_eq!(sustained, point.generator.reached, "{point:?}");
         }
+    }
+
+    #[test]
+    fn a_gap_tells_of_a_loss() {
+        let mut point = sound();
+        point.delivered = 15;
+        point.counts.gapped = 4;
+        assert_eq!(untold(&point), ["19 of 20 deliveries were made"]);
+        point.counts.gapped = 5;
+        assert_eq!(untold(&point), Vec::<String>::new());
+        assert_eq!(losses(&point).len(), 1);
     }
 
     #[test]

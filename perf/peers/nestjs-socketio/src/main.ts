@@ -21,6 +21,7 @@ async function main(): Promise<void> {
       port: { type: 'string' },
       secret: { type: 'string' },
       workdir: { type: 'string' }, // Redis's
+      'redis-port': { type: 'string' }, // one that other processes share
     },
   });
   const port = Number(values.port);
@@ -29,7 +30,7 @@ async function main(): Promise<void> {
 
   const app = await NestFactory.create(AppModule.with(secret), { logger: ['error', 'fatal'] });
   const adapter = new RedisIoAdapter(app);
-  await adapter.connectToRedis(port + 1);
+  await adapter.connectToRedis(Number(values['redis-port'] ?? port + 1));
   app.useWebSocketAdapter(adapter);
   await app.init();
   app.getHttpServer().listen({ port, host: '127.0.0.1', backlog: BACKLOG });
