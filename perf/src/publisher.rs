@@ -166,6 +166,14 @@ impl Link {
     }
 }
 
+/// Makes this thread one that publishes when it is time.
+pub fn be_punctual() {
+    // The default slack of 50 µs would be part of every latency. Where the kernel refuses,
+    // `late` shows it; and so with the priority.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+}
+
 impl Publisher {
     /// Connects; ticks of `symbols` are numbered under `epoch`.
     pub fn connect(
@@ -197,10 +205,7 @@ impl Publisher {
     /// Publishes as `schedule` says, each tick with its intended time as `ts`, until the server
     /// has taken all of it. What ends it early is told as the first error.
     pub fn run(&mut self, clock: &Clock, schedule: &Schedule) -> Published {
-        // The default slack of 50 µs would be part of every latency. Where the kernel refuses,
-        // `late` shows it; and so with the priority.
-        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+        be_punctual();
         let accepted_before = self.link.replies.accepted;
         let made_before = self.made();
         let mut late = Latencies::new();

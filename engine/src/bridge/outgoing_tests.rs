@@ -2,7 +2,7 @@ use tickwire_proto::{
     reply::GapReason,
     sbe::entry::{Item, decode_entry},
     symbol::Symbol,
-    tick::{Body, Values},
+    tick::{Body, Channel, Values},
 };
 
 use super::*;

@@ -14,7 +14,7 @@ use crate::{
     process::Tree,
     publisher::Publisher,
     redis::Redis,
-    run::{Point, Published},
+    run::{Generator, Point, Published},
     schedule::{Clock, Schedule},
     server::{Program, Server},
     session::{self, Audience, LEAD_US, Seated, SessionError, Target, expected},
@@ -216,6 +216,12 @@ impl<'a> Stand<'a> {
         midway: impl FnOnce(&mut Redis) -> io::Result<()>,
     ) -> Result<Vec<Point>, PlayError> {
         let played = self.try_run(settings, audiences, feeds, p99_max_us, signer, midway);
+        let played = played.and_then(|points| {
+            for (server, _) in &self.hosts {
+                server.check_confined()?;
+            }
+            Ok(points)
+        });
         played.map_err(|error| PlayError::Session {
             error,
             log: self.last_words(),
@@ -307,9 +313,20 @@ impl<'a> Stand<'a> {
                 let own = seated.join();
                 points.extend(own.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
+            let (is_taken, is_shared) = (published.accepted == published.ticks, points.len() > 1);
             for point in &mut points {
                 point.published = published.clone();
-                point.sustained &= published.accepted == published.ticks;
+                point.sustained &= is_taken && published.late.p99_us < p99_max_us;
+                if is_shared {
+                    // Readers of several hosts share the generator's core, and hosts theirs: no one
+                    // of them can say what it took alone.
+                    point.cpu = None;
+                    point.generator = Generator {
+                        ceiling_per_s: 0.0,
+                        reached: false,
+                        ..point.generator
+                    };
+                }
             }
             Ok(points)
         })

@@ -17,7 +17,7 @@ use crate::{
 const RESULT: &str = "max_deliveries_per_s";
 /// 1 at the steps that failed with the generator at its limit and the server not: the result is a
 /// lower bound then.
-const LIMITED: &str = "generator_limited";
+pub(super) const LIMITED: &str = "generator_limited";
 /// The share of a core from which on a server counts as at its limit.
 const SERVER_BUSY: f64 = 0.9;
 const COARSE: f64 = 1.5;

@@ -8,6 +8,7 @@ use std::io;
 use super::{
     Arena, P99_MAX_US, PlayError, Settings,
     hosts::{Feed, Stand},
+    ramp::LIMITED,
 };
 use crate::{
     load::Follows, process::Tree, redis::Redis, run::Point, session::Audience, ticks::Symbols,
@@ -76,6 +77,9 @@ fn rise(
         point.label = format!("{name}, {rate} ticks/s");
         point.rate = f64::from(rate);
         let is_sustained = point.sustained;
+        if !is_sustained && point.generator.reached {
+            point.add([(LIMITED, 1.0)]);
+        }
         points.push(point);
         if !is_sustained {
             break;
@@ -88,7 +92,7 @@ fn rise(
     Ok(())
 }
 
-/// Publishes on one host, with a subscriber of everything on both: what the other one got.
+/// Publishes on the second host: what a subscriber of everything on the first one got.
 fn through_hosts(
     stand: &mut Stand<'_>,
     settings: &Settings,
@@ -102,7 +106,7 @@ fn through_hosts(
         pace: settings.pace,
     };
     let feed = Feed {
-        host: 0,
+        host: 1,
         symbols,
         rate,
     };
@@ -111,21 +115,15 @@ fn through_hosts(
     let used_ns = || -> io::Result<[u64; 3]> {
         let of_redis = redis.iter().map(|tree| Ok(tree.cpu()?.total_ns()));
         Ok([
-            bridges[0].thread_ns(BRIDGE)?,
             bridges[1].thread_ns(BRIDGE)?,
+            bridges[0].thread_ns(BRIDGE)?,
             of_redis.sum::<io::Result<u64>>()?,
         ])
     };
     let before = used_ns()?;
-    let audiences = [audience.clone(), audience];
-    let points = stand.run(
-        settings,
-        &audiences,
-        &[feed],
-        P99_MAX_US,
-        signer,
-        |_| Ok(()),
-    )?;
+    let points = stand.run(settings, &[audience], &[feed], P99_MAX_US, signer, |_| {
+        Ok(())
+    })?;
     let after = used_ns()?;
     let mut point = points.into_iter().next_back().unwrap_or_default();
     let ticks = point.published.ticks.max(1) as f64;

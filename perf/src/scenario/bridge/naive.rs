@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     thread,
     time::Duration,
 };
@@ -15,7 +15,9 @@ use rustix::{
 
 use super::super::{P99_MAX_US, Settings};
 use crate::{
+    host,
     latency::Latencies,
+    publisher::be_punctual,
     redis::Redis,
     run::{Point, Published},
     schedule::{Clock, Schedule, Window},
@@ -34,6 +36,26 @@ struct Side {
     ticks: u64,
     cpu_ns: u64,
     latencies: Latencies,
+}
+
+impl Side {
+    fn new() -> Self {
+        Self {
+            ticks: 0,
+            cpu_ns: 0,
+            latencies: Latencies::new(),
+        }
+    }
+
+    /// The same, where the server takes or brings no more: too much was asked of it, which is an answer.
+    fn ended_by(self, error: io::Error) -> io::Result<Self> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, WouldBlock};
+
+        match error.kind() {
+            WouldBlock | BrokenPipe | ConnectionReset => Ok(self),
+            _ => Err(error),
+        }
+    }
 }
 
 /// Publishes at `rate`; what came.
@@ -87,7 +109,7 @@ pub(super) fn play(
         },
         ..Point::default()
     };
-    point.sustained = into.ticks == all && point.latency.p99_us < P99_MAX_US;
+    point.sustained = [out.ticks, into.ticks] == [all; 2] && point.latency.p99_us < P99_MAX_US;
     let per_tick = |ns: u64| ns as f64 / 1e3 / all.max(1) as f64;
     point.add([
         ("out_us_per_tick", per_tick(out.cpu_ns)),
@@ -137,43 +159,65 @@ fn publish(
     schedule: &Schedule,
     clock: &Clock,
 ) -> io::Result<Side> {
+    on_all_cores()?;
+    be_punctual();
     let mut stream = connected(at)?;
     let mut ticks = Ticks::new(symbols, 1);
-    let (mut batch, mut bytes, mut late) = (Batch::default(), Vec::new(), Latencies::new());
-    let mut answers = vec![0; READ_BYTES];
+    let mut side = Side::new();
+    let (mut batch, mut bytes, mut answers) = (Batch::default(), Vec::new(), vec![0; READ_BYTES]);
     for slot in schedule.slots() {
         ticks.fill(&mut batch, slot.due_us, slot.ticks);
+        thread::sleep(clock.until(slot.due_us));
+        side.latencies
+            .record(clock.now_us().saturating_sub(slot.due_us));
+        // What it takes to make ticks is not the publisher's.
+        let before_ns = own_cpu_ns();
         bytes.clear();
         for (_, object) in batch.objects() {
-            bytes.extend(command(&[b"PUBLISH", CHANNEL.as_bytes(), object]));
+            write_publish(&mut bytes, object);
         }
-        thread::sleep(clock.until(slot.due_us));
-        late.record(clock.now_us().saturating_sub(slot.due_us));
-        stream.write_all(&bytes)?;
+        if let Err(error) = stream.write_all(&bytes) {
+            return side.ended_by(error);
+        }
         // How many have got it, which nobody asks for.
         while let Ok((_, READ_BYTES)) = recv(&stream, &mut answers[..], RecvFlags::DONTWAIT) {}
+        side.cpu_ns += own_cpu_ns() - before_ns;
+        side.ticks = ticks.made();
     }
-    Ok(Side {
-        ticks: ticks.made(),
-        cpu_ns: own_cpu_ns(),
-        latencies: late,
-    })
+    // Closed with answers unread, it would be reset, and the server would throw away what it has not read.
+    stream.shutdown(Shutdown::Write)?;
+    match io::copy(&mut stream, &mut io::sink()) {
+        Ok(_) => Ok(side),
+        Err(error) => side.ended_by(error),
+    }
+}
+
+/// Appends a command that publishes `object`.
+fn write_publish(out: &mut Vec<u8>, object: &[u8]) {
+    out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n$5\r\nticks\r\n$");
+    out.extend_from_slice(itoa::Buffer::new().format(object.len()).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The generator's threads are confined to its core. These are not the generator's: hosts have all cores.
+fn on_all_cores() -> io::Result<()> {
+    host::confine_self(&(0..host::cores_online()).collect::<Vec<_>>())
 }
 
 fn receive(mut stream: TcpStream, all: u64, window: Window, clock: &Clock) -> io::Result<Side> {
-    let mut side = Side {
-        ticks: 0,
-        cpu_ns: 0,
-        latencies: Latencies::new(),
-    };
+    on_all_cores()?;
+    let mut side = Side::new();
     let (mut held, mut read) = (Vec::new(), vec![0; READ_BYTES]);
     while side.ticks < all {
         let bytes = match stream.read(&mut read) {
             Ok(0) => break,
             Ok(bytes) => bytes,
-            // What has not come by now will not.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
+            Err(error) => {
+                side.cpu_ns = own_cpu_ns();
+                return side.ended_by(error);
+            }
         };
         held.extend_from_slice(&read[..bytes]);
         let now_us = clock.now_us();
@@ -234,6 +278,13 @@ fn own_cpu_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tick_is_published_by_a_command() {
+        let mut bytes = Vec::new();
+        write_publish(&mut bytes, br#"{"seq":1}"#);
+        assert_eq!(bytes, command(&[b"PUBLISH", b"ticks", br#"{"seq":1}"#]));
+    }
 
     #[test]
     fn messages_are_taken_whole() {
