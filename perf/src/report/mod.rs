@@ -20,6 +20,7 @@ mod ramps;
 mod results;
 mod scenarios;
 mod servers;
+mod steps;
 pub mod targets;
 #[cfg(test)]
 mod tests;

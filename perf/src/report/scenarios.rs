@@ -12,6 +12,7 @@ use super::{
     ramps,
     results::{Place, Results},
     servers::{KERNEL_URING, Server, TOKIO_4K, UWEBSOCKETS},
+    steps,
 };
 
 /// The scenarios that a full comparison has, in the order of the report. What a run holds beyond
@@ -70,7 +71,7 @@ const SCENARIOS: [(&str, &str); 16] = [
     ),
     (
         "bridge",
-        "Ever more ticks from one host to another through one Redis, and by a PUBLISH for each tick.",
+        "Ever more ticks from one host to another through one Redis, to a subscriber there; and by a PUBLISH for each tick between two loops on bare sockets, which serve nobody.",
     ),
 ];
 
@@ -106,6 +107,8 @@ fn section(
     }
     if ramps::is_ramp(scenario) {
         ramps::table(results, scenario, text);
+    } else if steps::is_of_steps(scenario) {
+        steps::table(results, scenario, text);
     } else {
         for place in results.places(scenario) {
             point(results, place, text);

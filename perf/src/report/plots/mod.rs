@@ -14,6 +14,7 @@ use super::{
     ramps,
     results::{Place, Results},
     servers::{Role, Server},
+    steps,
 };
 
 /// All plots of a report.
@@ -86,6 +87,9 @@ impl Pictures {
             if ramps::is_ramp(scenario) {
                 let svg = curves::throughput(results, scenario, &pens)?;
                 pictures.add(scenario, scenario, &THROUGHPUT, svg);
+                continue;
+            }
+            if steps::is_of_steps(scenario) {
                 continue;
             }
             let svg = curves::subscribers(results, scenario, &pens)?;
