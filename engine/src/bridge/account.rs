@@ -6,7 +6,7 @@ use tickwire_proto::{
     tick::Channel,
 };
 
-use crate::tape::{Position, Record, SymbolId, Tape};
+use crate::tape::{Origin, Position, Record, SymbolId, Tape};
 
 /// What is known of a symbol as of the records taken so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Account {
     /// Where the epoch began, where not with 1.
     base: [Option<u64>; 2],
     before: Option<Ended>,
+    /// Whether this host has the last word: it has publishers of it, or nobody else had since.
+    is_own: bool,
     /// Whether what is kept of it has changed since it was last kept.
     has_changed: bool,
 }
@@ -36,6 +38,10 @@ impl Account {
 
     /// Enters a record that goes out.
     pub fn note(&mut self, record: &Record) {
+        let is_of_ticks = record.channel().is_some();
+        self.is_own = self.carried.is_some()
+            || is_of_ticks && record.origin == Origin::Here
+            || !is_of_ticks && self.is_own;
         if record.epoch > self.epoch {
             self.before = self.ended();
             self.epoch = record.epoch;
@@ -76,7 +82,7 @@ impl Account {
 
     /// Whether its last ticks are to be kept, and are not.
     pub fn is_unkept(&self) -> bool {
-        self.has_changed && self.placed.iter().any(Option::is_some)
+        self.has_changed && self.is_own && self.placed.iter().any(Option::is_some)
     }
 
     /// Its last ticks are kept.

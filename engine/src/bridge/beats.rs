@@ -15,14 +15,23 @@ use super::shard::Shard;
 /// believed a little less from then on.
 const DRIFT_PER_MS_NS: i64 = 1_000;
 
-/// What a shard knows of a host's clock.
+/// The longest pause between two entries of a host that hears the others all the time, ns.
+const BREAK_NS: u64 = 4_000_000_000;
+/// How long it is remembered that a host did not hear the others, ns: as long as the host itself.
+const REMEMBER_NS: u64 = 3_600_000_000_000;
+
+/// What a shard knows of a host's clock, and of what the host has heard. All times are in ns, and but for
+/// `ahead` by that clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// What to add to its time for this host's, ns: the least that was seen, since whatever delays its
+    /// What to add to its time for this host's: the least that was seen, since whatever delays its
     /// entries adds to it.
-    ahead_ns: i64,
-    /// Up to when, by this host's clock, it is known to have heard the others.
-    heard_ns: u64,
+    ahead: i64,
+    /// Up to when it is known to have heard the others.
+    heard: u64,
+    /// From when to when it did not hear all that it might have. One span for all such times, since too
+    /// early is safe.
+    deaf: Option<(u64, u64)>,
 }
 
 impl Beat {
@@ -30,8 +39,9 @@ impl Beat {
     /// by this one's.
     pub fn new(sent_ns: u64, wall_ns: u64, hears: bool) -> Self {
         Self {
-            ahead_ns: wall_ns.wrapping_sub(sent_ns).cast_signed(),
-            heard_ns: if hears { wall_ns } else { 0 },
+            ahead: wall_ns.wrapping_sub(sent_ns).cast_signed(),
+            heard: if hears { sent_ns } else { 0 },
+            deaf: None,
         }
     }
 
@@ -40,17 +50,44 @@ impl Beat {
     pub fn and(self, other: Self, elapsed_ms: u64) -> Self {
         let drift_ns =
             DRIFT_PER_MS_NS.saturating_mul(i64::try_from(elapsed_ms).unwrap_or(i64::MAX));
-        let known_ns = self.ahead_ns.saturating_add(drift_ns);
+        let known_ns = self.ahead.saturating_add(drift_ns);
+        let both = Self {
+            ahead: known_ns.min(other.ahead),
+            heard: self.heard.max(other.heard),
+            deaf: self
+                .deaf
+                .filter(|(_, to)| other.heard.saturating_sub(*to) < REMEMBER_NS),
+        };
+        if other.heard > self.heard.saturating_add(BREAK_NS) && self.heard > 0 {
+            both.deafened(self.heard, other.heard)
+        } else {
+            both
+        }
+    }
+
+    /// This host could not be heard from `from_ns` to `to_ns` by its own clock.
+    #[must_use]
+    pub fn unheard(self, from_ns: u64, to_ns: u64) -> Self {
+        let there = |ns: u64| ns.saturating_add_signed(self.ahead.saturating_neg());
+        self.deafened(there(from_ns), there(to_ns))
+    }
+
+    fn deafened(self, from: u64, to: u64) -> Self {
+        let (first, last) = self.deaf.unwrap_or((from, to));
         Self {
-            ahead_ns: known_ns.min(other.ahead_ns),
-            heard_ns: self.heard_ns.max(other.heard_ns),
+            deaf: Some((first.min(from), last.max(to))),
+            ..self
         }
     }
 
     /// Up to when, by this host's clock, a client of that one had what was sent.
     fn had_ns(self, admitted_ns: u64) -> u64 {
-        let here_ns = admitted_ns.saturating_add_signed(self.ahead_ns);
-        here_ns.min(self.heard_ns)
+        let heard_ns = admitted_ns.min(self.heard);
+        let had_ns = match self.deaf {
+            Some((from, to)) if (from..=to).contains(&heard_ns) => from,
+            _ => heard_ns,
+        };
+        had_ns.saturating_add_signed(self.ahead)
     }
 }
 
@@ -147,6 +184,25 @@ mod tests {
         let deaf = Beat::new(80 * S, 80 * S, true).and(Beat::new(100 * S, 100 * S, false), 20_000);
         let begin = beats([heard, deaf]).begin_ns(&cursor(99 * S));
         assert_eq!(begin, Some(75 * S));
+    }
+
+    #[test]
+    fn who_did_not_hear_for_a_while_lacks_that_while() {
+        let hears = |s: u64| Beat::new(s * S, s * S, true);
+        // Sent again a minute late, it says what held then.
+        let late = hears(100).and(Beat::new(101 * S, 161 * S, true), 60_000);
+        // And 60 ms for a minute's drift.
+        let begin = beats([late; 2]).begin_ns(&cursor(130 * S));
+        assert_eq!(begin, Some(96 * S + S * 6 / 100));
+        // Back again, and some time after this host could not be heard.
+        let on = |beat, from, to| (from..to).fold(beat, |beat: Beat, s| beat.and(hears(s), 1_000));
+        let back = on(late, 165, 241).unheard(200 * S, 230 * S);
+        for (left, begin) in [(99, 94), (130, 96), (220, 96), (239, 234)] {
+            let begun = beats([back; 2]).begin_ns(&cursor(left * S)).unwrap();
+            // But for some drift.
+            assert_eq!(begun / S, begin, "{left}");
+        }
+        assert_eq!(on(back, 241, 8_000).deaf, None);
     }
 
     #[test]

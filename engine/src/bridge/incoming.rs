@@ -198,6 +198,13 @@ impl Incoming {
         hosts.map(|(&host, known)| (host, known.beat)).collect()
     }
 
+    /// No host heard this one from `from_ns` to `to_ns`, nanoseconds since 1970 by this host's clock.
+    pub fn was_unheard(&mut self, from_ns: u64, to_ns: u64) {
+        for host in self.hosts.values_mut() {
+            host.beat = host.beat.unheard(from_ns, to_ns);
+        }
+    }
+
     /// Counts since the start.
     pub fn counts(&self) -> Counts {
         self.counts

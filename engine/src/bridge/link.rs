@@ -28,7 +28,10 @@ use super::{
     status::{Side, State, Status},
     stream::EntryId,
 };
-use crate::{clock::Clock, ingest::HostLane};
+use crate::{
+    clock::{Clock, wall_ns},
+    ingest::HostLane,
+};
 
 /// The longest pause between two attempts to connect, ms.
 const PAUSE_MAX_MS: u64 = 3_000;
@@ -61,6 +64,8 @@ pub struct Link {
     pub lag: RefCell<Lag>,
     /// What the connection that adds entries does.
     pub phase: Cell<Phase>,
+    /// When it ended, ns since 1970, where there is none since.
+    pub lost_ns: Cell<Option<u64>>,
     /// How often that connection failed.
     pub failures: Cell<u64>,
     /// Whether the bridge is about to end: what is to be kept is kept now.
@@ -106,6 +111,8 @@ pub async fn keep(
         if side == Side::Out {
             link.phase.set(Phase::Down);
             link.failures.set(link.failures.get() + 1);
+            let lost_ns = link.lost_ns.get().unwrap_or_else(wall_ns);
+            link.lost_ns.set(Some(lost_ns));
         }
         link.metrics.reconnects.inc();
         let wait = Duration::from_millis(backoff.failed(None));

@@ -198,6 +198,7 @@ async fn run(
                 read_to: Cell::new(EntryId::default()),
                 lag: RefCell::default(),
                 phase: Cell::new(Phase::Down),
+                lost_ns: Cell::default(),
                 failures: Cell::new(0),
                 ends: Cell::new(false),
                 turn: Mutex::new(()),

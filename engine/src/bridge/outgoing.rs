@@ -60,6 +60,8 @@ pub struct Outgoing {
     last_number: u64,
     /// What entries that are sealed now say of their time, ns, and of whether this host hears.
     stamp: (u64, bool),
+    /// When the last record that was taken was admitted, ns.
+    admitted_ns: u64,
     /// Symbols that the entry speaks of though nobody here has publishers of them, each with its id there.
     left: Vec<(SymbolId, u32)>,
     queue: VecDeque<Sealed>,
@@ -88,6 +90,7 @@ impl Outgoing {
             entry: EntryWriter::default(),
             last_number: 0,
             stamp: (0, false),
+            admitted_ns: 0,
             left: Vec::new(),
             queue: VecDeque::new(),
             sent: 0,
@@ -227,9 +230,15 @@ impl Outgoing {
     fn enter(&mut self, record: &Record) {
         let index = record.symbol.0 as usize;
         let is_here = record.origin == Origin::Here;
+        self.admitted_ns = record.admitted_ns;
         match record.event {
             Event::Carried(Some(numbering)) => {
-                self.accounts[index].carried = Some(numbering);
+                let account = &mut self.accounts[index];
+                if account.carried.is_none() {
+                    // What other hosts sent before was none of its business.
+                    account.recollect(&self.tape, record.symbol, self.at);
+                }
+                account.carried = Some(numbering);
                 // By a name of its own: it may have been given up earlier in the entry.
                 let id = self.name_again(record, numbering);
                 self.entry.feed(id, FeedState::Live);
@@ -299,7 +308,7 @@ impl Outgoing {
     /// it back.
     fn stay_stale(&mut self, symbol: SymbolId, id: u32) {
         let is_left = self.accounts[symbol.0 as usize].carried.is_none();
-        if is_left && self.left.last() != Some(&(symbol, id)) {
+        if is_left && !self.left.contains(&(symbol, id)) {
             self.left.push((symbol, id));
         }
     }
@@ -407,7 +416,8 @@ impl Outgoing {
             }
         }
         let (sent_ns, hears) = self.stamp;
-        self.entry.stamp(sent_ns, hears);
+        // As cursors do: the wall clock may have gone back.
+        self.entry.stamp(sent_ns.max(self.admitted_ns), hears);
         self.last_number += 1;
         self.queue.push_back(self.entry.bytes().into());
         self.sealed_at = now;

@@ -333,3 +333,28 @@ fn last_ticks_are_kept_once_they_have_changed() {
     let (_, items) = decode_entry(&kept[0].1).unwrap();
     assert_eq!(short(&items), ["A from 5", "6", "stale"]);
 }
+
+#[test]
+fn who_carries_a_symbol_says_how_far_others_had_brought_it() {
+    let mut follower = Follower::met(LIMITS);
+    for seq in 1..=3 {
+        follower.tick(Origin::Elsewhere, "A", seq);
+    }
+    follower.carried("A");
+    assert_eq!(short(&follower.said(10)), ["A from 3", "live"]);
+}
+
+#[test]
+fn whose_ticks_others_carry_on_keeps_them_no_more() {
+    let mut follower = Follower::met(LIMITS);
+    follower.carried("A");
+    follower.tick(Origin::Here, "A", 1);
+    follower.push(Origin::Here, "A", Event::Carried(None));
+    follower.said(10);
+    assert_eq!(follower.outgoing.changed(8).len(), 1);
+    follower.tick(Origin::Elsewhere, "A", 2);
+    follower.outgoing.take(at(20));
+    assert!(follower.outgoing.is_kept() && follower.outgoing.changed(8).is_empty());
+    follower.outgoing.keep_again();
+    assert!(follower.outgoing.changed(8).is_empty());
+}

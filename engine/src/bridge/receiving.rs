@@ -141,10 +141,12 @@ impl Link {
         let mut spoke = HashMap::new();
         loop {
             let entries = reading.next(false).await?;
-            if entries.is_empty() {
+            // Where others write all the time, there is always something.
+            let is_end = entries.len() < READ_AT_ONCE;
+            spoke.extend(self.take(reading, entries, age_ms).await);
+            if is_end {
                 break;
             }
-            spoke.extend(self.take(reading, entries, age_ms).await);
         }
         // Not before the end: who speaks in each of many batches would fall silent as often.
         for (host, id) in spoke {

@@ -19,6 +19,8 @@ const ADDED_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 256 * 1024;
 /// How often last ticks are kept and it is looked how long the stream is, ms.
 const KEEP_EVERY_MS: u64 = 1_000;
+/// How often last ticks are kept anew that have not changed, within the time after which they are forgotten.
+const RENEWALS: u64 = 4;
 /// A reader that is no further behind than this, ms, hears what the others send.
 const HEARS_WITHIN_MS: u64 = 1_000;
 
@@ -37,10 +39,18 @@ pub async fn send(link: Rc<Link>) {
             outgoing.owe_roll(kept);
             outgoing.keep_again();
         }
+        if let Some(lost_ns) = link.lost_ns.take() {
+            link.incoming.borrow_mut().was_unheard(lost_ns, wall_ns());
+        }
+        let mut renewed = kept;
         loop {
             let mut has_more = link.add_some(&mut connection).await?;
             let now = link.clock.now();
             backoff.delivering(now.ms());
+            if now >= renewed.after(link.memory_ms / RENEWALS) {
+                link.outgoing.borrow_mut().keep_again();
+                renewed = now;
+            }
             let is_time = now >= kept.after(KEEP_EVERY_MS);
             if is_time || link.ends.get() {
                 let has_unkept = link.keep_some(&mut connection).await?;

@@ -1,5 +1,7 @@
 //! The range of every key, and what keys must hold between each other.
 
+use tickwire_proto::sbe::DEFINITIONS_MAX;
+
 use super::{
     Config, Idle,
     ranges::{Check, Invalid},
@@ -36,7 +38,11 @@ impl Check {
             config.redis_stream_entries,
             100..=1 << 28,
         );
-        self.range("redis_memory_s", config.redis_memory_s, 60..=366 * 86_400);
+        self.range(
+            "redis_memory_s",
+            config.redis_memory_s,
+            86_400..=366 * 86_400,
+        );
         self.range("bridge_batch_bytes", config.bridge_batch_bytes, 256..=MIB);
         self.range("bridge_linger_us", config.bridge_linger_us, 10..=1_000_000);
         self.range("bridge_queue_max", config.bridge_queue_max, 1..=1 << 20);
@@ -108,7 +114,11 @@ impl Check {
             10..=1_000_000,
         );
         self.range("replays_max", config.replays_max, 1..=1 << 20);
-        self.range("resume_overlap_ms", config.resume_overlap_ms, 0..=3_600_000);
+        self.range(
+            "resume_overlap_ms",
+            config.resume_overlap_ms,
+            3_000..=3_600_000,
+        );
         self.range(
             "replays_per_connection",
             config.replays_per_connection,
@@ -169,6 +179,12 @@ impl Check {
             "bridge_backlog",
             "tape_slots",
             "what waits for Redis waits on the tape",
+        );
+        self.holds(
+            config.redis.is_empty() || config.symbols_max <= DEFINITIONS_MAX,
+            "symbols_max",
+            "redis",
+            "hosts name at most 262144 symbols in one entry",
         );
         let is_tls = |url: &String| url.starts_with("rediss:");
         self.holds(
@@ -274,6 +290,27 @@ mod tests {
                     config.jwt_jwks_file = Some("b".into());
                 },
                 "`jwt_jwks_file`",
+            ),
+            (
+                |config| {
+                    config.redis = ["redis://a".to_owned()].into_iter().collect();
+                    config.symbols_max = DEFINITIONS_MAX + 1;
+                },
+                "`symbols_max`",
+            ),
+            (
+                |config| {
+                    config.redis = ["redis://a".to_owned()].into_iter().collect();
+                    config.bridge_backlog = config.tape_slots;
+                },
+                "`bridge_backlog`",
+            ),
+            (
+                |config| {
+                    config.redis = ["redis://a".to_owned()].into_iter().collect();
+                    config.redis_ca_file = Some("a".into());
+                },
+                "`redis_ca_file`",
             ),
         ] {
             assert!(refused(change).starts_with(key), "{key}");
