@@ -70,17 +70,9 @@ pub(super) fn play(
     arena: &Arena<'_>,
     signer: &Signer,
 ) -> Result<Vec<Point>, PlayError> {
-    let Arena::Started {
-        contender,
-        stage,
-        dialect,
-    } = arena
-    else {
-        return Err(io::Error::other("hosts are started by the scenario itself").into());
-    };
-    let at = |redis: Redis, hosts, shards| {
-        Stand::start(contender, stage, *dialect, redis, hosts, shards)
-    };
+    let (contender, stage, dialect) = arena.startable()?;
+    let at =
+        |redis: Redis, hosts, shards| Stand::start(contender, stage, dialect, redis, hosts, shards);
     let mut points = at(Redis::alone(stage, None)?, 2, 1)?.hop(signer)?;
     if contender.has_all_cores() {
         for shards in [1, SHARDS] {

@@ -421,6 +421,18 @@ impl Arena<'_> {
         }
     }
 
+    /// What hosts are started from, where a scenario does that itself.
+    fn startable(&self) -> io::Result<(&Contender, &Stage, &dyn Dialect)> {
+        match *self {
+            Self::Started {
+                contender,
+                stage,
+                dialect,
+            } => Ok((contender, stage, dialect)),
+            Self::Running(_) => Err(io::Error::other("the scenario starts its hosts itself")),
+        }
+    }
+
     /// The core that a server started here gets.
     pub fn server_core(&self) -> Option<usize> {
         match self {

@@ -6,10 +6,10 @@ use tickwire_engine::config::Config;
 
 use super::{
     faults::outlasts,
-    host_at, is_in_the_stream, read_to,
+    host_at, is_in_the_stream, process, read_to,
     redis_server::{Cluster, RedisServer, free_port},
 };
-use crate::{harness::TestEngine, ledger::Ledger, process::Serve, resume::run};
+use crate::{harness::TestEngine, ledger::Ledger, resume::run};
 
 fn pair(urls: &[String], change: impl Fn(&mut Config)) -> [TestEngine; 2] {
     [(); 2].map(|()| host_at(urls, &change))
@@ -35,11 +35,7 @@ fn what_a_replica_never_got_is_a_gap_for_whoever_had_not_read_it() {
     let replica = master.replica();
     let urls = [master.url(), replica.url()];
     let first = host_at(&urls, |_| {});
-    let serve = Serve::with(&[
-        &format!("--redis={}", urls.join(",")),
-        "--redis-shards=2",
-        "--set=bridge_backlog=32768",
-    ]);
+    let serve = process(&urls.join(","));
     let mut publisher = first.publisher();
     let mut client = serve.connect("/v1/ws", None);
     client.subscribe(json!({"symbols": ["A"]}));

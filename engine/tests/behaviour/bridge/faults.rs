@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{host, host_with, is_in_the_stream, read_to, redis_server::RedisServer, states};
+use super::{
+    host, host_with, is_in_the_stream, process, read_to, redis_server::RedisServer, states,
+};
 use crate::{
     harness::{TestEngine, eventually, http_get, trade, whole},
     ledger::Ledger,
-    process::Serve,
     resume::run,
 };
 
@@ -148,13 +149,7 @@ fn redis_answers_slowly() {
 fn a_host_that_is_killed_leaves_its_symbols_stale_within_four_seconds() {
     let redis = RedisServer::start();
     let other = host(&redis);
-    let url = format!("--set=redis={}", redis.url());
-    let bridged = [
-        url.as_str(),
-        "--set=redis_shards=2",
-        "--set=bridge_backlog=32768",
-    ];
-    let serve = Serve::with(&bridged);
+    let serve = process(&redis.url());
     let mut publisher = serve.connect("/v1/publish", None);
     publisher.publish(&run("A", 1, 1..=3));
     let mut client = other.subscriber();
@@ -170,7 +165,7 @@ fn a_host_that_is_killed_leaves_its_symbols_stale_within_four_seconds() {
     );
     drop(publisher);
     // Its successor has another id; the feed goes on where the source is.
-    let again = Serve::with(&bridged);
+    let again = process(&redis.url());
     let mut publisher = again.connect("/v1/publish", None);
     publisher.publish(&run("A", 1, 4..=4));
     assert_eq!(client.next_of("feed")["state"], "live");
@@ -181,13 +176,11 @@ fn a_host_that_is_killed_leaves_its_symbols_stale_within_four_seconds() {
 fn a_host_that_numbered_a_symbol_and_is_killed_numbers_it_in_a_higher_epoch() {
     let redis = RedisServer::start();
     let other = host(&redis);
-    let url = format!("--redis={}", redis.url());
-    let bridged = [&url, "--redis-shards=2", "--set=bridge_backlog=32768"];
     let mut client = other.subscriber();
     client.subscribe(json!({"symbols": ["A"]}));
     let mut epochs = Vec::new();
     for life in 0..2 {
-        let serve = Serve::with(&bridged);
+        let serve = process(&redis.url());
         let mut publisher = serve.connect("/v1/publish", None);
         publisher.publish(&json!([trade("A", "1"), trade("A", "2")]));
         if life > 0 {
@@ -286,9 +279,7 @@ fn who_was_away_for_longer_than_the_stream_reaches_has_a_gap() {
         config.bridge_batch_bytes = 256;
         config.redis_stream_entries = 100;
     });
-    let url = format!("--redis={}", redis.url());
-    let backlog = "--set=bridge_backlog=32768";
-    let serve = Serve::with(&[&url, "--redis-shards=2", backlog]);
+    let serve = process(&redis.url());
     let mut publisher = first.publisher();
     let mut client = serve.connect("/v1/ws", None);
     client.subscribe(json!({"symbols": ["A"]}));
@@ -316,8 +307,7 @@ fn who_was_away_for_longer_than_the_stream_reaches_has_a_gap() {
 fn a_host_that_ends_while_redis_was_away_tries_once_more() {
     let mut redis = RedisServer::that_remembers();
     let other = host(&redis);
-    let url = format!("--redis={}", redis.url());
-    let serve = Serve::with(&[&url, "--redis-shards=2", "--set=bridge_backlog=32768"]);
+    let serve = process(&redis.url());
     let mut publisher = serve.connect("/v1/publish", None);
     let mut client = other.subscriber();
     client.subscribe(json!({"symbols": ["A"]}));

@@ -16,6 +16,7 @@ use self::redis_server::RedisServer;
 use crate::{
     harness::{Client, TestEngine, eventually, http_get, numbered, trade, whole},
     ledger::Ledger,
+    process::Serve,
     resume::run,
 };
 
@@ -39,6 +40,12 @@ fn host_at(urls: &[String], change: impl FnOnce(&mut Config)) -> TestEngine {
         http_get(engine.engine.admin_addr(), "/readyz").contains("ready\n")
     });
     engine
+}
+
+/// A host in a process of its own, which can be stopped and killed.
+fn process(urls: &str) -> Serve {
+    let redis = format!("--redis={urls}");
+    Serve::with(&[&redis, "--redis-shards=2", "--set=bridge_backlog=32768"])
 }
 
 /// Waits until Redis has confirmed all that was published on a host.

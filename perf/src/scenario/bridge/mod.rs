@@ -40,18 +40,11 @@ pub(super) fn play(
     arena: &Arena<'_>,
     signer: &Signer,
 ) -> Result<Vec<Point>, PlayError> {
-    let Arena::Started {
-        contender,
-        stage,
-        dialect,
-    } = arena
-    else {
-        return Err(io::Error::other("hosts are started by the scenario itself").into());
-    };
+    let (contender, stage, dialect) = arena.startable()?;
     let mut points = Vec::new();
     for shards in SHARDS {
         let redis = Redis::alone(stage, None)?;
-        let mut stand = Stand::start(contender, stage, *dialect, redis, 2, shards)?;
+        let mut stand = Stand::start(contender, stage, dialect, redis, 2, shards)?;
         let name = format!("{shards} of Redis's streams");
         rise(&name, &mut points, |rate| {
             through_hosts(&mut stand, settings, rate, signer)
