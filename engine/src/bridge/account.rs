@@ -25,6 +25,15 @@ pub struct Account {
     is_own: bool,
     /// Whether what is kept of it has changed since it was last kept.
     has_changed: bool,
+    named: Named,
+}
+
+/// Where a symbol was last named; entries are numbered from 1.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named {
+    entry: u64,
+    epoch: u64,
+    id: u32,
 }
 
 impl Account {
@@ -78,6 +87,17 @@ impl Account {
             base,
             before,
         }
+    }
+
+    /// In the entry of a number the symbol has an id from here on, in an epoch.
+    pub fn is_named(&mut self, entry: u64, epoch: u64, id: u32) {
+        self.named = Named { entry, epoch, id };
+    }
+
+    /// Its id in an epoch in the entry of a number, if it has one.
+    pub fn id(&self, entry: u64, epoch: u64) -> Option<u32> {
+        let named = self.named;
+        ((named.entry, named.epoch) == (entry, epoch)).then_some(named.id)
     }
 
     /// Whether its last ticks are to be kept, and are not.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use tickwire_proto::sbe::entry::{EntryError, Head, Item, decode_entry};
+use tickwire_proto::sbe::entry::{EntryError, Head, Item, decode_entry, decode_head};
 
 use super::beats::Beat;
 use crate::clock::Millis;
@@ -123,10 +123,11 @@ impl Incoming {
     ///
     /// See [`BadEntry`]; it is passed over.
     pub fn take(&mut self, bytes: &[u8], now: Millis, wall_ns: u64) -> Result<Taken, BadEntry> {
-        let (head, items) = decode_entry(bytes).inspect_err(|_| self.counts.bad += 1)?;
-        if head.host == self.own {
+        let is_own = decode_head(bytes).is_ok_and(|head| head.host == self.own);
+        if is_own {
             return Ok(Taken::Known);
         }
+        let (head, items) = decode_entry(bytes).inspect_err(|_| self.counts.bad += 1)?;
         if head.shards != self.shards {
             self.counts.bad += 1;
             return Err(BadEntry::Shards {

@@ -315,16 +315,18 @@ impl Outgoing {
 
     /// The id of a record's symbol and epoch in the entry, which names it first if it has not.
     fn name(&mut self, record: &Record, numbering: Numbering) -> u32 {
-        let symbol = self.tape.name(record.symbol);
-        let known = self.entry.id(symbol, record.epoch);
+        let account = &self.accounts[record.symbol.0 as usize];
+        let known = account.id(self.last_number + 1, record.epoch);
         known.unwrap_or_else(|| self.name_again(record, numbering))
     }
 
     fn name_again(&mut self, record: &Record, numbering: Numbering) -> u32 {
         let symbol = self.tape.name(record.symbol);
-        let account = &self.accounts[record.symbol.0 as usize];
-        self.entry
-            .carry(&account.name(symbol, numbering, record.epoch))
+        let account = &mut self.accounts[record.symbol.0 as usize];
+        let name = account.name(symbol, numbering, record.epoch);
+        let id = self.entry.carry(&name);
+        account.is_named(self.last_number + 1, record.epoch, id);
+        id
     }
 
     /// Gives up what lies further back than may be sent.

@@ -73,8 +73,10 @@ pub async fn add(
     entries: &[Sealed],
 ) -> Result<(), RedisError> {
     let mut pipe = pipe();
-    // All or none: an entry behind one that was refused would make that a repeat when it comes again.
-    pipe.atomic();
+    if entries.len() > 1 {
+        // All or none: an entry behind one that was refused would make that a repeat when it comes again.
+        pipe.atomic();
+    }
     for entry in entries {
         pipe.cmd("XADD")
             .arg(stream)

@@ -61,6 +61,31 @@ impl Hosts {
     pub fn plug_the_cable_in(&self) {
         ip(&self.near, &["link", "set", "cable", "up"]);
     }
+
+    /// From now on the host that serves sends no more than `kbit` kbit/s, and what is above that is
+    /// dropped (`tc-tbf(8)`).
+    pub fn narrow_the_cable(&self, kbit: u32) {
+        let rate = format!("{kbit}kbit");
+        let bucket = ["tbf", "rate", &rate, "burst", "2kb", "limit", "4kb"];
+        self.shape(&[&["replace", "dev", "cable", "root"][..], &bucket].concat());
+    }
+
+    /// From now on it sends as fast as it can again; how many packets were dropped until then.
+    pub fn widen_the_cable(&self) -> u64 {
+        let said = self.shape(&["show", "dev", "cable"]);
+        self.shape(&["del", "dev", "cable", "root"]);
+        let dropped = said
+            .split_once("dropped ")
+            .and_then(|(_, behind)| behind.split_once(','));
+        let (count, _) = dropped.expect("a count of dropped packets");
+        count.parse().expect("a number")
+    }
+
+    fn shape(&self, args: &[&str]) -> String {
+        let mut tc = within(&self.near, "tc");
+        tc.args(["-s", "qdisc"]).args(args);
+        Process::run(tc).ok().join("\n")
+    }
 }
 
 /// A process that does nothing but keep its namespaces.

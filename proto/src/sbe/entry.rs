@@ -9,8 +9,6 @@
 //! entries without holes, so whoever reads them knows whether one is missing; what was in it shows in
 //! the `trade` and `quote` of the symbols that are named next.
 
-use std::collections::HashMap;
-
 use super::{
     SbeError, decode,
     decode::Block,
@@ -125,7 +123,6 @@ pub enum EntryError {
 #[derive(Debug, Default)]
 pub struct EntryWriter {
     bytes: Vec<u8>,
-    ids: HashMap<(Symbol, u64), u32>,
     next_id: u32,
 }
 
@@ -133,7 +130,6 @@ impl EntryWriter {
     /// An entry without items, over whatever was written before.
     pub fn begin(&mut self, head: &Head) {
         self.bytes.clear();
-        self.ids.clear();
         self.next_id = 0;
         encode::write_host_entry(&mut self.bytes, head);
     }
@@ -144,16 +140,10 @@ impl EntryWriter {
         encode::stamp_host_entry(&mut self.bytes, sent_ns, hears);
     }
 
-    /// The id of a symbol in an epoch, if it was named in this entry.
-    pub fn id(&self, symbol: Symbol, epoch: u64) -> Option<u32> {
-        self.ids.get(&(symbol, epoch)).copied()
-    }
-
-    /// Names a symbol; its id.
+    /// Names a symbol; its id in this entry.
     pub fn carry(&mut self, carried: &Carried) -> u32 {
         let id = self.next_id;
         self.next_id += 1;
-        self.ids.insert((carried.symbol, carried.epoch), id);
         encode::write_host_symbol(&mut self.bytes, id, carried);
         if carried.has_past() {
             encode::write_host_epoch(&mut self.bytes, id, carried);
@@ -200,11 +190,7 @@ impl EntryWriter {
 pub fn decode_entry(bytes: &[u8]) -> Result<(Head, Vec<Item>), EntryError> {
     decode::check_framing(bytes, |_| Ok(()))?;
     let mut at = 0;
-    let first = Block::next(bytes, &mut at).ok_or(EntryError::NoHead)??;
-    if first.template != layout::host_entry::TEMPLATE_ID {
-        return Err(EntryError::NoHead);
-    }
-    let head = head(&first);
+    let head = next_head(bytes, &mut at)?;
     let mut names = decode::Decoder::new();
     let mut items = Vec::new();
     while let Some(block) = Block::next(bytes, &mut at) {
@@ -218,11 +204,24 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(Head, Vec<Item>), EntryError> {
     Ok((head, items))
 }
 
-fn head(block: &Block<'_>) -> Head {
+/// Reads who wrote an entry, and nothing of what it says.
+///
+/// # Errors
+///
+/// See [`EntryError`]; what stands behind the head is not looked at.
+pub fn decode_head(bytes: &[u8]) -> Result<Head, EntryError> {
+    next_head(bytes, &mut 0)
+}
+
+fn next_head(bytes: &[u8], position: &mut usize) -> Result<Head, EntryError> {
     use layout::host_entry as at;
 
+    let block = Block::next(bytes, position).ok_or(EntryError::NoHead)??;
+    if block.template != at::TEMPLATE_ID {
+        return Err(EntryError::NoHead);
+    }
     let flags = block.u8(at::FLAGS);
-    Head {
+    Ok(Head {
         host: block.u64(at::HOST),
         number: block.u64(at::NUMBER),
         shards: block.u32(at::SHARDS),
@@ -230,7 +229,7 @@ fn head(block: &Block<'_>) -> Head {
         asks: flags & FLAG_ASKS != 0,
         hears: flags & FLAG_HEARS != 0,
         sent_ns: block.u64(at::SENT),
-    }
+    })
 }
 
 /// One item; `None` for a template of a later version.

@@ -2,7 +2,7 @@
 
 use super::{
     Decoder, decode_published,
-    entry::{EntryWriter, Item, decode_entry},
+    entry::{EntryWriter, Head, Item, decode_entry},
     write_cursor, write_definition, write_feed, write_gap, write_heartbeat, write_published,
     write_tick,
 };
@@ -52,26 +52,35 @@ pub fn host_entry(data: &[u8]) {
     let Ok((head, items)) = decode_entry(data) else {
         return;
     };
+    let writer = written(&head, &items);
+    assert_eq!(decode_entry(writer.bytes()), Ok((head, items)));
+}
+
+/// Writes an entry whose items name each symbol before they speak of it.
+pub(super) fn written(head: &Head, items: &[Item]) -> EntryWriter {
     let mut writer = EntryWriter::default();
-    writer.begin(&head);
-    let mut names: Vec<(Symbol, u32)> = Vec::new();
-    for item in &items {
+    writer.begin(head);
+    let mut names: Vec<(Symbol, u64, u32)> = Vec::new();
+    for item in items {
         // A gap has an epoch of its own, and a feed none.
         let last_of = |symbol: &Symbol| {
-            let named = names.iter().rfind(|(name, _)| name == symbol);
-            named.expect("it was named").1
+            let named = names.iter().rfind(|(name, ..)| name == symbol);
+            named.expect("it was named").2
         };
         match item {
-            Item::Carried(carried) => names.push((carried.symbol, writer.carry(carried))),
+            Item::Carried(carried) => {
+                names.push((carried.symbol, carried.epoch, writer.carry(carried)));
+            }
             Item::Tick(tick) => {
-                let id = writer.id(tick.symbol, tick.identity.epoch);
-                writer.tick(id.expect("it was named"), tick);
+                let its = (tick.symbol, tick.identity.epoch);
+                let named = names.iter().rfind(|name| (name.0, name.1) == its);
+                writer.tick(named.expect("it was named").2, tick);
             }
             Item::Gap(gap) => writer.gap(last_of(&gap.symbol), gap),
             Item::Feed { symbol, state } => writer.feed(last_of(symbol), *state),
         }
     }
-    assert_eq!(decode_entry(writer.bytes()), Ok((head, items)));
+    writer
 }
 
 /// Writes replies, each symbol and epoch under the id of its last definition.

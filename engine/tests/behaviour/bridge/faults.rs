@@ -11,6 +11,7 @@ use super::{
 use crate::{
     harness::{TestEngine, eventually, http_get, trade, whole},
     ledger::Ledger,
+    process::Serve,
     resume::run,
 };
 
@@ -303,11 +304,19 @@ fn who_was_away_for_longer_than_the_stream_reaches_has_a_gap() {
     );
 }
 
+/// How long the one connection that adds entries waits until it tries again, where a log line says so, s.
+fn pause_of_sender(line: &str) -> Option<f64> {
+    let (_, wait) = line.split_once("redis is away")?.1.split_once("wait=")?;
+    let seconds = wait.split_once('s').map(|(number, _)| number.parse());
+    line.contains("side=\"out\"").then_some(seconds?.ok()?)
+}
+
 #[test]
 fn a_host_that_ends_while_redis_was_away_tries_once_more() {
     let mut redis = RedisServer::that_remembers();
-    let other = host(&redis);
-    let serve = process(&redis.url());
+    let other = host_with(&redis, |config| config.redis_shards = 1);
+    let url = format!("--redis={}", redis.url());
+    let serve = Serve::with(&[&url, "--set=bridge_backlog=32768"]);
     let mut publisher = serve.connect("/v1/publish", None);
     let mut client = other.subscriber();
     client.subscribe(json!({"symbols": ["A"]}));
@@ -316,8 +325,12 @@ fn a_host_that_ends_while_redis_was_away_tries_once_more() {
     read_to(&mut client, &mut ledger, "A", 10);
     redis.kill();
     publisher.publish(&run("A", 1, 11..=20));
-    // By then it waits for seconds between two attempts.
-    std::thread::sleep(Duration::from_secs(3));
+    // A publisher that says nothing to a goodbye would hold the drain up.
+    drop(publisher);
+    // So long that without another try it ends before that.
+    serve
+        .process
+        .stderr_line(|line| pause_of_sender(line).filter(|&pause| pause > 1.5));
     redis.start_again();
     serve.process.signal(Signal::TERM);
     read_to(&mut client, &mut ledger, "A", 20);
