@@ -11,7 +11,7 @@ use std::{
 use crate::{
     admin::{Admin, Life, Phase},
     bell::{Bell, Mailbox},
-    bridge::{self, Beats, Bridge},
+    bridge::{self, Beats, Bridge, News},
     clock::wall_ns,
     config::Config,
     door::{self, AuthDesk, Door, Verifier},
@@ -178,7 +178,7 @@ impl Engine {
                 config: Arc::clone(&config),
                 tape: Arc::clone(&tape),
                 lane: ends.lane,
-                bell: ends.bell,
+                news: ends.news,
                 beats,
             };
             Bridge::start(parts, metrics.registry(), placement)
@@ -352,7 +352,6 @@ impl Engine {
     }
 }
 
-/// Ingest's ends of a bridge, where there is to be one.
 fn tape_options(config: &Config) -> TapeOptions {
     TapeOptions {
         slots: config.tape_slots,
@@ -367,13 +366,14 @@ fn bells(floors: &[(Arc<FloorDesk>, Thread)]) -> Vec<Arc<Bell>> {
     bells.map(Arc::clone).collect()
 }
 
+/// Ingest's ends of a bridge, where there is to be one.
 fn bridge_ends(config: &Config, ingest: &Arc<Bell>) -> io::Result<Option<BridgeEnds>> {
     if config.redis.is_empty() {
         return Ok(None);
     }
     Ok(Some(BridgeEnds {
         lane: HostLane::new(config.bridge_lane_slots, Arc::clone(ingest)),
-        bell: Bell::new()?,
+        news: News::new(config.bridge_backlog)?,
     }))
 }
 

@@ -23,6 +23,7 @@ use super::{
     incoming::Incoming,
     lag::Lag,
     metrics::ShardMetrics,
+    news::News,
     outgoing::Outgoing,
     shard::Shard,
     status::{Side, State, Status},
@@ -45,6 +46,7 @@ pub struct Link {
     pub outgoing: RefCell<Outgoing>,
     pub incoming: RefCell<Incoming>,
     pub lane: Arc<HostLane>,
+    pub news: Arc<News>,
     /// Rung when there may be something to send.
     pub wake: Notify,
     pub clock: Clock,
@@ -130,6 +132,6 @@ impl Link {
 
     /// Whether it waits for records of the tape that are there. One that is busy looks by itself.
     pub fn has_news(&self) -> bool {
-        self.phase.get() == Phase::Idle && self.outgoing.borrow().behind() > 0
+        self.phase.get() == Phase::Idle && !self.outgoing.borrow().has_passed(self.news.end())
     }
 }

@@ -18,6 +18,7 @@ mod incoming;
 mod lag;
 mod link;
 mod metrics;
+mod news;
 mod outgoing;
 mod receiving;
 mod sending;
@@ -49,6 +50,7 @@ pub use self::{
     beats::Beats,
     endpoint::EndpointError,
     incoming::{Arrival, BadEntry, Incoming, Taken},
+    news::News,
     outgoing::{Limits, Outgoing},
     receiving::MEMORY,
     shard::Shard,
@@ -61,9 +63,7 @@ use self::{
     signal::{Pause, Signal},
     stream::EntryId,
 };
-use crate::{
-    bell::Bell, clock::Clock, config::Config, ingest::HostLane, tape::Tape, threads::Placement,
-};
+use crate::{clock::Clock, config::Config, ingest::HostLane, tape::Tape, threads::Placement};
 
 /// What a bridge works with.
 pub struct Parts {
@@ -73,8 +73,8 @@ pub struct Parts {
     pub tape: Arc<Tape>,
     /// Where it goes that comes in.
     pub lane: Arc<HostLane>,
-    /// Rung when this host's publishers have sent something.
-    pub bell: Arc<Bell>,
+    /// Told when this host's publishers have sent something.
+    pub news: Arc<News>,
     /// What it learns of other hosts' clocks.
     pub beats: Arc<Beats>,
 }
@@ -82,7 +82,7 @@ pub struct Parts {
 /// A running bridge.
 pub struct Bridge {
     status: Arc<Status>,
-    bell: Arc<Bell>,
+    news: Arc<News>,
     orders: Arc<Orders>,
     thread: JoinHandle<io::Result<bool>>,
 }
@@ -110,7 +110,7 @@ impl Bridge {
         let endpoint = Endpoint::new(config).map_err(io::Error::other)?;
         let families = Families::register(registry).map_err(io::Error::other)?;
         let status = Arc::new(Status::new(config.redis_shards));
-        let bell = Arc::clone(&parts.bell);
+        let news = Arc::clone(&parts.news);
         let orders = Arc::new(Orders::default());
         let (their_status, their_orders) = (Arc::clone(&status), Arc::clone(&orders));
         let thread = placement.spawn(move || {
@@ -125,7 +125,7 @@ impl Bridge {
         })?;
         Ok(Self {
             status,
-            bell,
+            news,
             orders,
             thread,
         })
@@ -144,7 +144,7 @@ impl Bridge {
     /// Sends what is left and then ends; [`Bridge::stop`] waits for it.
     pub fn finish(&self) {
         self.orders.stop.store(true, Ordering::Relaxed);
-        self.bell.ring();
+        self.news.bell().ring();
     }
 
     /// Ends by `deadline` at the latest; whether everything went out.
@@ -187,6 +187,7 @@ async fn run(
                 outgoing: RefCell::new(Outgoing::new(host, shard, tape, limits, clock.now())),
                 incoming: RefCell::new(Incoming::new(host, shard.of, config.bridge_hosts_max)),
                 lane: Arc::clone(&parts.lane),
+                news: Arc::clone(&parts.news),
                 wake: Notify::new(),
                 clock,
                 metrics: families.shard(shard.number),
@@ -211,11 +212,12 @@ async fn run(
         tasks.spawn_local(receiving::receive(Rc::clone(link)));
         tasks.spawn_local(receiving::listen(Rc::clone(link)));
     }
+    let bell = parts.news.bell();
     let linger = Duration::from_micros(config.bridge_linger_us);
-    let mut rung = Signal::on(parts.bell.as_fd().try_clone_to_owned()?)?;
+    let mut rung = Signal::on(bell.as_fd().try_clone_to_owned()?)?;
     let mut pause = Pause::new()?;
     while !orders.stop.load(Ordering::Relaxed) {
-        parts.bell.doze();
+        bell.doze();
         let has_news = links.iter().any(|link| link.has_news());
         if !has_news && !orders.stop.load(Ordering::Relaxed) {
             tokio::select! {
@@ -223,7 +225,7 @@ async fn run(
                 ended = tasks.join_next() => return Err(gone(ended.as_ref())),
             }
         }
-        parts.bell.rouse();
+        bell.rouse();
         for link in &links {
             link.wake.notify_one();
         }

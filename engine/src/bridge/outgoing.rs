@@ -204,6 +204,11 @@ impl Outgoing {
         self.queue.len()
     }
 
+    /// Whether all before a position of the tape was taken.
+    pub fn has_passed(&self, position: Position) -> bool {
+        self.at >= position
+    }
+
     /// Records of the tape that this shard's follower has yet to look at.
     pub fn behind(&self) -> u64 {
         self.tape.head().0.saturating_sub(self.at.0)

@@ -225,6 +225,23 @@ fn nothing_that_came_from_elsewhere_goes_out_again() {
 }
 
 #[test]
+fn only_what_was_published_here_is_news_for_the_bridge() {
+    let mut world = World::met(2);
+    let has_news = |world: &mut World| {
+        let hosts = world.hosts.iter_mut();
+        let news = hosts.map(|host| host.sequencer.take_own());
+        news.collect::<Vec<_>>()
+    };
+    has_news(&mut world);
+    let before = world.hosts[1].tape.head();
+    world.numbered(0, 7, 2);
+    world.exchange();
+    assert!(world.hosts[1].tape.head() > before);
+    assert_eq!(has_news(&mut world), [true, false]);
+    assert_eq!(has_news(&mut world), [false, false]);
+}
+
+#[test]
 fn a_symbol_is_stale_everywhere_once_its_last_host_has_it_no_longer() {
     let mut world = World::new(2);
     world.numbered(0, 7, 1);

@@ -119,6 +119,8 @@ pub struct Sequencer {
     settled: Vec<Settled>,
     touched: Vec<SymbolId>,
     born: bool,
+    /// Whether records of this host's own publishers are among them.
+    has_own: bool,
     /// When the last record was admitted: never later than the next one, whatever the wall clock does.
     admitted_ns: u64,
     counts: SequencerCounts,
@@ -136,6 +138,7 @@ impl Sequencer {
             settled: Vec::new(),
             touched: Vec::new(),
             born: false,
+            has_own: false,
             admitted_ns: 0,
             counts: SequencerCounts::default(),
         }
@@ -283,6 +286,11 @@ impl Sequencer {
             each(id);
         }
         std::mem::take(&mut self.born)
+    }
+
+    /// Whether publishers of this host were the origin of anything written since this was last asked.
+    pub fn take_own(&mut self) -> bool {
+        std::mem::take(&mut self.has_own)
     }
 
     /// Counts since the start.
@@ -561,6 +569,7 @@ impl Sequencer {
         self.admitted_ns = self.admitted_ns.max(wall_ns);
         let admitted_ns = self.admitted_ns;
         self.writer.push_from(origin, id, epoch, admitted_ns, event);
+        self.has_own |= origin == Origin::Here;
         if self.touched.last() != Some(&id) {
             self.touched.push(id);
         }

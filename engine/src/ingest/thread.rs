@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     bell::{Bell, Mailbox},
+    bridge::News,
     clock::{Clock, wall_ns},
     config::Config,
     door::{Admitted, AuthDesk, TokenError},
@@ -83,8 +84,8 @@ pub struct IngestSetup {
 pub struct BridgeEnds {
     /// What other hosts say.
     pub lane: Arc<HostLane>,
-    /// Rung when publishers of this host have sent something.
-    pub bell: Arc<Bell>,
+    /// Told when publishers of this host have sent something.
+    pub news: Arc<News>,
 }
 
 /// What the tasks of this thread share.
@@ -377,18 +378,15 @@ impl Shared {
         std::sync::atomic::fence(Ordering::SeqCst);
         let mut interest = 0;
         let mut sequencer = self.sequencer.borrow_mut();
-        let mut has_news = false;
-        let born = sequencer.take_touched(|id| {
-            interest |= self.tape.interest(id);
-            has_news = true;
-        });
+        let born = sequencer.take_touched(|id| interest |= self.tape.interest(id));
         for (number, bell) in self.floors.iter().enumerate() {
             if born || interest & (1 << number) != 0 {
                 bell.ring();
             }
         }
-        if let Some(bridge) = self.bridge.as_ref().filter(|_| has_news) {
-            bridge.bell.ring();
+        let is_own = sequencer.take_own();
+        if let Some(bridge) = &self.bridge {
+            bridge.news.tell(self.tape.head(), is_own);
         }
         self.metrics.observe(&sequencer.counts());
     }
