@@ -90,7 +90,7 @@ impl Account {
     }
 
     /// In the entry of a number the symbol has an id from here on, in an epoch.
-    pub fn is_named(&mut self, entry: u64, epoch: u64, id: u32) {
+    pub fn set_id(&mut self, entry: u64, epoch: u64, id: u32) {
         self.named = Named { entry, epoch, id };
     }
 

@@ -130,7 +130,8 @@ impl Link {
         outgoing.behind() == 0 && outgoing.is_all_sent() && outgoing.is_kept()
     }
 
-    /// Whether it waits for records of the tape that are there. One that is busy looks by itself.
+    /// Whether it waits though it was told of records that it has not looked at. One that is busy looks by
+    /// itself.
     pub fn has_news(&self) -> bool {
         self.phase.get() == Phase::Idle && !self.outgoing.borrow().has_passed(self.news.end())
     }

@@ -73,7 +73,7 @@ pub struct Parts {
     pub tape: Arc<Tape>,
     /// Where it goes that comes in.
     pub lane: Arc<HostLane>,
-    /// Told when this host's publishers have sent something.
+    /// Told when this host's publishers have sent something, or others much.
     pub news: Arc<News>,
     /// What it learns of other hosts' clocks.
     pub beats: Arc<Beats>,

@@ -11,8 +11,10 @@ use std::{
 use crate::{bell::Bell, tape::Position};
 
 /// Other hosts' records that the bridge need not look at as they come: each look takes some time from
-/// the threads beside it.
-const OTHERS_AT_ONCE: u64 = 8_192;
+/// the threads beside it. A tick of this host's waits for a look at no more than these.
+const OTHERS_AT_ONCE: u64 = 2_048;
+/// And no more than this part of what the bridge may be behind, the rest being for what comes at once.
+const PART_OF_BACKLOG: u64 = 8;
 
 /// Written by ingest, read by the bridge.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl News {
         Ok(Arc::new(Self {
             bell: Bell::new()?,
             end: AtomicU64::new(0),
-            others_at_once: OTHERS_AT_ONCE.min(backlog as u64 / 2),
+            others_at_once: OTHERS_AT_ONCE.min(backlog as u64 / PART_OF_BACKLOG),
         }))
     }
 
@@ -42,14 +44,15 @@ impl News {
     pub fn tell(&self, head: Position, is_own: bool) {
         let others = head.0 - self.end.load(Ordering::Relaxed);
         if is_own || others >= self.others_at_once {
-            self.end.store(head.0, Ordering::Relaxed);
+            // With the records before it.
+            self.end.store(head.0, Ordering::Release);
             self.bell.ring();
         }
     }
 
     /// How far the bridge has to look. Announce sleep on the bell before the last look.
     pub fn end(&self) -> Position {
-        Position(self.end.load(Ordering::Relaxed))
+        Position(self.end.load(Ordering::Acquire))
     }
 
     /// Rung with each news.
@@ -68,10 +71,10 @@ mod tests {
         for (head, is_own, end) in [
             (1, false, 0),
             (2, true, 2),
-            (513, false, 2),
-            (514, false, 514),
-            (514, false, 514),
-            (515, true, 515),
+            (129, false, 2),
+            (130, false, 130),
+            (130, false, 130),
+            (131, true, 131),
         ] {
             news.tell(Position(head), is_own);
             assert_eq!(news.end(), Position(end), "at {head}");

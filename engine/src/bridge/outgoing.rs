@@ -321,16 +321,16 @@ impl Outgoing {
     /// The id of a record's symbol and epoch in the entry, which names it first if it has not.
     fn name(&mut self, record: &Record, numbering: Numbering) -> u32 {
         let account = &self.accounts[record.symbol.0 as usize];
-        let known = account.id(self.last_number + 1, record.epoch);
+        let known = account.id(self.number(), record.epoch);
         known.unwrap_or_else(|| self.name_again(record, numbering))
     }
 
     fn name_again(&mut self, record: &Record, numbering: Numbering) -> u32 {
-        let symbol = self.tape.name(record.symbol);
+        let (symbol, entry) = (self.tape.name(record.symbol), self.number());
         let account = &mut self.accounts[record.symbol.0 as usize];
         let name = account.name(symbol, numbering, record.epoch);
         let id = self.entry.carry(&name);
-        account.is_named(self.last_number + 1, record.epoch, id);
+        account.set_id(entry, record.epoch, id);
         id
     }
 
@@ -398,10 +398,15 @@ impl Outgoing {
         self.seal(now);
     }
 
+    /// The number of the entry that is being written.
+    fn number(&self) -> u64 {
+        self.last_number + 1
+    }
+
     fn head(&self) -> Head {
         Head {
             host: self.host,
-            number: self.last_number + 1,
+            number: self.number(),
             shards: self.shard.of,
             is_roll: false,
             asks: false,

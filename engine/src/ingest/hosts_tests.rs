@@ -239,6 +239,15 @@ fn only_what_was_published_here_is_news_for_the_bridge() {
     assert!(world.hosts[1].tape.head() > before);
     assert_eq!(has_news(&mut world), [true, false]);
     assert_eq!(has_news(&mut world), [false, false]);
+    // A hole is a gap once nobody has it, and the last publisher leaves.
+    world.numbered(0, 7, 4);
+    world.pass(1_000);
+    assert_eq!(has_news(&mut world), [true, false]);
+    world.hosts[0].sequencer.leave(SourceId(1), WALL_NS);
+    assert_eq!(has_news(&mut world), [true, false]);
+    // One that has a symbol of another host's says so.
+    world.numbered(1, 7, 4);
+    assert_eq!(has_news(&mut world), [false, true]);
 }
 
 #[test]

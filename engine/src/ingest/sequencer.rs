@@ -119,7 +119,7 @@ pub struct Sequencer {
     settled: Vec<Settled>,
     touched: Vec<SymbolId>,
     born: bool,
-    /// Whether records of this host's own publishers are among them.
+    /// Whether anything was written since that other hosts may have to learn from this one.
     has_own: bool,
     /// When the last record was admitted: never later than the next one, whatever the wall clock does.
     admitted_ns: u64,
@@ -288,7 +288,8 @@ impl Sequencer {
         std::mem::take(&mut self.born)
     }
 
-    /// Whether publishers of this host were the origin of anything written since this was last asked.
+    /// Whether anything was written since this was last asked that other hosts may have to learn from this
+    /// one: not what came from them.
     pub fn take_own(&mut self) -> bool {
         std::mem::take(&mut self.has_own)
     }

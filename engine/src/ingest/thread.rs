@@ -84,7 +84,7 @@ pub struct IngestSetup {
 pub struct BridgeEnds {
     /// What other hosts say.
     pub lane: Arc<HostLane>,
-    /// Told when publishers of this host have sent something.
+    /// Told when publishers of this host have sent something, or others much.
     pub news: Arc<News>,
 }
 
@@ -371,7 +371,8 @@ impl Shared {
         self.wake_floors();
     }
 
-    /// Wakes the floors with subscribers for what was written.
+    /// Wakes the floors with subscribers for what was written, and the bridge where others have to learn
+    /// of it.
     pub(super) fn wake_floors(&self) {
         // Pairs with a floor's doze: its flag is set before it looks at the head for the last
         // time. Its interest was entered before that, or it will take the symbol's account later.

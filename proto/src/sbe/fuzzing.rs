@@ -2,7 +2,7 @@
 
 use super::{
     Decoder, decode_published,
-    entry::{EntryWriter, Head, Item, decode_entry},
+    entry::{EntryWriter, Head, Item, decode_entry, decode_head},
     write_cursor, write_definition, write_feed, write_gap, write_heartbeat, write_published,
     write_tick,
 };
@@ -49,9 +49,11 @@ pub fn sbe_message(data: &[u8]) {
 ///
 /// Where an entry does not survive its own bytes.
 pub fn host_entry(data: &[u8]) {
+    let first = decode_head(data);
     let Ok((head, items)) = decode_entry(data) else {
         return;
     };
+    assert_eq!(first, Ok(head));
     let writer = written(&head, &items);
     assert_eq!(decode_entry(writer.bytes()), Ok((head, items)));
 }

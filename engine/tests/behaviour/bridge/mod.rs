@@ -7,7 +7,7 @@ mod memory;
 mod moving;
 mod redis_server;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tickwire_engine::config::Config;
@@ -126,6 +126,29 @@ fn what_is_published_on_one_host_is_delivered_on_all() {
         assert_eq!(host.metric("tickwire_bridge_missing_total", ""), 0.0);
         assert_eq!(host.metric("tickwire_bridge_bad_entries_total", ""), 0.0);
     }
+}
+
+#[test]
+fn a_tick_goes_at_once_beside_those_of_other_hosts() {
+    let redis = RedisServer::start();
+    let hosts: Vec<TestEngine> = (0..2).map(|_| host(&redis)).collect();
+    let mut publishers: Vec<_> = hosts.iter().map(TestEngine::publisher).collect();
+    let mut clients: Vec<_> = hosts.iter().map(TestEngine::subscriber).collect();
+    for client in &mut clients {
+        client.subscribe(json!({"symbols": ["*"]}));
+    }
+    let mut ledgers = [Ledger::default(), Ledger::default()];
+    let began = Instant::now();
+    for seq in 1..=20 {
+        // In turn, each once the other one's has come.
+        for (host, symbol) in ["A", "B"].into_iter().enumerate() {
+            publishers[host].publish(&json!([numbered(symbol, 1, seq)]));
+            let there = 1 - host;
+            read_to(&mut clients[there], &mut ledgers[there], symbol, seq);
+        }
+    }
+    // With what a host says each second, whatever there is, it would take twenty.
+    assert!(began.elapsed() < Duration::from_secs(8));
 }
 
 #[test]
