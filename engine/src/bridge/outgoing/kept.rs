@@ -26,8 +26,7 @@ impl Outgoing {
                 break;
             }
             let id = SymbolId(index as u32);
-            let is_unkept = account.is_ours && account.is_unkept();
-            let Some(numbering) = self.tape.ever_carried(id).filter(|_| is_unkept) else {
+            let Some(numbering) = unkept(&self.tape, id, account) else {
                 continue;
             };
             account.keep();
@@ -55,9 +54,7 @@ impl Outgoing {
     /// Whether [`Outgoing::changed`] has nothing to say.
     pub fn is_kept(&self) -> bool {
         let mut accounts = (0..).map(SymbolId).zip(&self.accounts);
-        !accounts.any(|(id, account)| {
-            account.is_ours && account.is_unkept() && self.tape.ever_carried(id).is_some()
-        })
+        !accounts.any(|(id, account)| unkept(&self.tape, id, account).is_some())
     }
 
     /// Whatever Redis kept of last ticks may be lost.
@@ -65,6 +62,12 @@ impl Outgoing {
         self.kept_to = 0;
         self.accounts.iter_mut().for_each(Account::keep_again);
     }
+}
+
+/// Who numbers a symbol whose last ticks are to be kept and are not.
+fn unkept(tape: &Tape, id: SymbolId, account: &Account) -> Option<Numbering> {
+    let is_due = account.is_ours && account.is_unkept();
+    tape.ever_carried(id).filter(|_| is_due)
 }
 
 /// A symbol's last trade and quote, and whether it is live, as an entry by itself.
