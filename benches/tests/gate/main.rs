@@ -126,7 +126,7 @@ fn a_ratio_within_bounds_is_measured_once() {
 #[test]
 fn a_ratio_that_is_off_twice_and_then_not_passes() {
     let bench = Bench::new();
-    assert_told(&bench.ratios(&[26, 30, 21], &[]), 0, "(+30.0 %)  worse");
+    assert_told(&bench.ratios(&[24, 30, 21], &[]), 0, "(+20.0 %)  worse");
     assert_eq!(bench.runs(), 3);
 }
 
@@ -134,9 +134,9 @@ fn a_ratio_that_is_off_twice_and_then_not_passes() {
 fn a_ratio_that_is_off_three_times_in_a_row_stops() {
     let bench = Bench::new();
     assert_told(
-        &bench.ratios(&[26, 30, 26, 20], &[]),
+        &bench.ratios(&[24, 30, 25, 20], &[]),
         1,
-        "gate: frame: 0.2600",
+        "gate: frame: 0.2500",
     );
     assert_eq!(bench.runs(), 3);
 }

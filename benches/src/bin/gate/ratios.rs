@@ -15,9 +15,8 @@ use crate::{
     workspace::Workspace,
 };
 
-/// By how much a ratio may be worse than the kept one. A change elsewhere that moves code about, or
-/// another processor, was seen to move one by more than 20 %.
-const TOLERANCE: f64 = 0.25;
+/// By how much a ratio may be worse than the kept one.
+const TOLERANCE: f64 = 0.15;
 /// In how many runs in a row it has to be, before that counts: machines are noisy.
 const RUNS: u32 = 3;
 
