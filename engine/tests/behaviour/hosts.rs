@@ -82,9 +82,7 @@ impl Hosts {
     }
 
     fn shape(&self, args: &[&str]) -> String {
-        let mut tc = within(&self.near, "tc");
-        tc.args(["-s", "qdisc"]).args(args);
-        Process::run(tc).ok().join("\n")
+        run(&self.near, "tc", &[&["-s", "qdisc"], args].concat()).join("\n")
     }
 }
 
@@ -119,7 +117,12 @@ fn moved(host: &Process, command: &Command) -> Command {
 }
 
 fn ip(host: &Process, args: &[&str]) {
-    let mut ip = within(host, "ip");
-    ip.args(args);
-    Process::run(ip).ok();
+    run(host, "ip", args);
+}
+
+/// What a program that succeeds on a host says.
+fn run(host: &Process, program: &str, args: &[&str]) -> Vec<String> {
+    let mut command = within(host, program);
+    command.args(args);
+    Process::run(command).ok()
 }
